@@ -4,58 +4,75 @@ A preset is overridden by a file and that by flags. The schema is closed: a key 
 is an error, and nothing is ever imported by a name that a file gives.
 """
 
-import dataclasses
-import os
+import re
 import tomllib
-import types
-import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-import tomlkit
+from typing import Annotated, Any, Literal
 
 from maskatlas.errors import ConfigError
+from maskatlas.schema import Check, Section
+from maskatlas.schema import from_mapping as from_mapping
+from maskatlas.schema import to_mapping as to_mapping
+
+Positive = Annotated[int, Check("a whole number of 1 or more", lambda n: n >= 1)]
+Natural = Annotated[int, Check("a whole number of 0 or more", lambda n: n >= 0)]
+Seed = Annotated[int, Check("a whole number from 0 to 2^63 - 1", lambda n: 0 <= n < 2**63)]
+Layers = Annotated[int, Check("a whole number from 0 to 256", lambda n: 0 <= n <= 256)]
+Channels = Annotated[int, Check("a whole number from 1 to 65536", lambda n: 1 <= n <= 65536)]
+Pixels = Annotated[int, Check("a whole number of pixels from 1 to 8192", lambda n: 1 <= n <= 8192)]
+Weight = Annotated[float, Check("a finite number of 0 or more", lambda x: x >= 0)]
+Rate = Annotated[float, Check("a finite number above 0", lambda x: x > 0)]
+Share = Annotated[float, Check("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+Decay = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
+Text = Annotated[str, Check("a text that is not empty", bool)]
+Splits = Annotated[
+    tuple[Text, ...],
+    Check("one split or more, each named once", lambda s: 0 < len(s) == len(set(s))),
+]
+Device = Annotated[
+    str, Check("auto, cpu, cuda or cuda:N", re.compile(r"auto|cpu|cuda(:\d{1,3})?").fullmatch)
+]
 
 
 @dataclass(frozen=True, slots=True)
-class FacesConfig:
+class FacesConfig(Section):
     """The rendered faces, used where ``data.path`` is ``faces``."""
 
-    count: int = 4000
+    count: Positive = 4000
     """Number of faces over all splits."""
-    size: int = 64
+    size: Pixels = 64
     """Side of the rendered square, in pixels."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the faces, apart from the seed of the training."""
-    plant: tuple[str, str, float] | None = None
+    plant: tuple[Text, Text, Share] | None = None
     """(attribute, source, probability): the attribute copies the source with that probability."""
 
 
 @dataclass(frozen=True, slots=True)
-class DataConfig:
+class DataConfig(Section):
     """Which images and labels."""
 
-    path: str = "faces"
+    path: Text = "faces"
     """Folder of the dataset, or ``faces`` for the rendered ones."""
-    exclude: str | None = None
+    exclude: Text | None = None
     """File that lists images to leave out, one a line."""
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[Text, ...] = ()
     """Columns of a table that are no attributes."""
     faces: FacesConfig = field(default_factory=FacesConfig)
 
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
+class ModelConfig(Section):
     """What the network is made of; saved beside its weights."""
 
     extractor: Literal["compact", "dilated"] = "compact"
     """`compact`: local features for CPUs. `dilated`: small VGG stem and context module."""
-    image_size: int = 64
+    image_size: Pixels = 64
     """Side of the square that the network sees, in pixels."""
-    channels: int = 128
+    channels: Channels = 128
     """C, the number of feature channels and of masks of each attribute."""
-    depth: int = 3
+    depth: Layers = 3
     """Number of 3x3 layers at the features' resolution (`compact` only)."""
     subnetworks: bool = True
     """One sub-network for each attribute: masks and a binary classifier."""
@@ -64,66 +81,74 @@ class ModelConfig:
     reconstructor: bool = True
     """The reconstructor, equation (5)."""
 
+    def __post_init__(self) -> None:
+        Section.__post_init__(self)
+        if not (self.subnetworks or self.multilabel):
+            raise ConfigError("expected subnetworks or multilabel to be true, found both false")
+
 
 @dataclass(frozen=True, slots=True)
-class LossConfig:
+class LossConfig(Section):
     """The weights of equation (6)."""
 
-    binary: float = 1.0
+    binary: Weight = 1.0
     """alpha, of the sub-networks' binary cross-entropies, summed over attributes."""
-    multilabel: float = 1.0
+    multilabel: Weight = 1.0
     """beta, of the multi-label classifier's, summed over attributes."""
-    reconstruction: float = 4.0
+    reconstruction: Weight = 4.0
     """gamma, of the squared error of the reconstruction, a mean over channels and pixels."""
-    mask_l1: float = 1e-5
+    mask_l1: Weight = 1e-5
     """lambda, of the masks: summed over attributes and channels, a mean over positions."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
+class TrainConfig(Section):
     """The training loop."""
 
-    epochs: int = 12
+    epochs: Positive = 12
     """Passes over the training images."""
-    batch_size: int = 64
+    batch_size: Positive = 64
     """Images of one step, over all processes together."""
-    learning_rate: float = 2e-3
+    learning_rate: Rate = 2e-3
     """Peak learning rate of AdamW, reached after the warm-up, then cosine to 0."""
-    weight_decay: float = 0.05
+    weight_decay: Weight = 0.05
     """Decoupled weight decay, on weights of two and more dimensions."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of all steps over which the learning rate rises from 0."""
-    clip: float = 5.0
+    clip: Rate = 5.0
     """Largest norm of the gradient."""
-    ema: float = 0.999
+    ema: Decay = 0.999
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     flip: bool = True
     """Mirror images at random."""
-    shift: int = 3
+    shift: Natural = 3
     """Largest random shift, in pixels of the network's input."""
-    splits: tuple[str, ...] = ("train",)
+    splits: Splits = ("train",)
     """Splits to train on; ``train,val`` is the paper's protocol."""
-    validation: str = "val"
+    validation: Text = "val"
     """Split that chooses the best checkpoint."""
     precision: Literal["auto", "bfloat16", "float32", "float64"] = "auto"
     """`auto`: bfloat16 products where the processor has them, else float32."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Weight = 5.0
     """Time between checkpoints within an epoch."""
     deterministic: bool = False
     """Ask PyTorch for deterministic algorithms where it has a choice (GPUs)."""
 
 
+Preset = Literal["celeba-64", "demo", "paper"]
+
+
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(Section):
     """Everything that decides what a run computes."""
 
-    preset: str = "celeba-64"
+    preset: Preset = "celeba-64"
     """The preset that this configuration started from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, order and augmentation."""
-    device: str = "auto"
+    device: Device = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    limit: int | None = None
+    limit: Positive | None = None
     """Use at most so many images of each split."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -148,3 +173,42 @@ PRESETS: dict[str, Config] = {
     ),
 }
 """The named configurations; `paper` converts lambda, which the paper sums over positions."""
+
+
+def load_toml(path: Path, base: Config) -> Config:
+    """Reads a configuration file.
+
+    Args:
+        path: The file, in TOML.
+        base: Gives the values that the file does not; if the file names a `preset`, that does.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or does not fit the schema.
+    """
+    try:
+        mapping = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected a configuration in TOML; {error}") from error
+    named = mapping.get("preset")
+    if isinstance(named, str):
+        base = PRESETS.get(named, base)
+    return from_mapping(Config, mapping, str(path), base)
+
+
+def dump_toml(config: Config) -> str:
+    """The configuration as TOML, every field of it except those that are `None`.
+
+    Reading it with :func:`load_toml` gives an equal configuration.
+    """
+    import tomlkit  # `--help` has no use for it, and it takes a while to load
+
+    def known(mapping: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: known(value) if isinstance(value, dict) else value
+            for key, value in mapping.items()
+            if value is not None
+        }
+
+    return tomlkit.dumps(known(to_mapping(config)))
