@@ -25,7 +25,14 @@ Weight = Annotated[float, Check("a finite number of 0 or more", lambda x: x >= 0
 Rate = Annotated[float, Check("a finite number above 0", lambda x: x > 0)]
 Share = Annotated[float, Check("a number from 0 to 1", lambda x: 0 <= x <= 1)]
 Decay = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
-Text = Annotated[str, Check("a text that is not empty", bool)]
+Text = Annotated[
+    str,
+    # A file name that is not valid Unicode could not be written to the run's configuration.
+    Check(
+        "a text that is not empty, in valid Unicode",
+        lambda s: s.encode(errors="ignore").decode() == s != "",
+    ),
+]
 Splits = Annotated[
     tuple[Text, ...],
     Check("one split or more, each named once", lambda s: 0 < len(s) == len(set(s))),
