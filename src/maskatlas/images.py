@@ -1,0 +1,231 @@
+"""Safe decoding of an image to 8-bit RGB, and the preprocessing of every network here.
+
+Only the formats in :data:`FORMATS` are opened, each by its own Pillow plugin chosen by the first
+bytes, and the size is checked before a pixel is decoded. What comes out is defined for everything
+that these formats can hold:
+
+- 16-bit samples are scaled to 8 bits, not clipped;
+- CMYK, grey and palette images become RGB;
+- transparency is composited on white;
+- the first frame of an animation is taken;
+- the EXIF orientation is applied.
+
+Colour profiles are not applied. Zeroed bytes inside a JPEG decode silently, here as everywhere;
+archives and the cache carry checksums that notice them.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from maskatlas.errors import ImageError
+
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded, in pixels."""
+
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+
+_SIGNATURES: dict[str, tuple[Callable[[bytes], bool], type[ImageFile.ImageFile]]] = {
+    "JPEG": (lambda head: head.startswith(b"\xff\xd8\xff"), JpegImageFile),
+    "PNG": (lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImageFile),
+    "WebP": (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WebPImageFile),
+    "BMP": (lambda head: head.startswith(b"BM"), BmpImageFile),
+}
+
+FORMATS = tuple(_SIGNATURES)
+"""The formats that are opened."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+"""The endings by which an image file is recognised in a folder, in lower case."""
+
+_OTHER_KINDS = {  # in lower case, as describe_content compares them
+    b"pk\x03\x04": "a ZIP archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"par1": "a Parquet file",
+    b"\x89hdf": "an HDF5 file",
+    b"gif8": "a GIF image",
+    b"ii*\x00": "a TIFF image",
+    b"mm\x00*": "a TIFF image",
+    b"8bps": "a PSD image",
+    b"%pdf": "a PDF",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file",
+}
+
+# What Pillow's plugins raise on damaged data; Image.open treats the same ones as "not this format".
+_DAMAGE = (OSError, SyntaxError, ValueError, IndexError, TypeError, EOFError, struct.error)
+
+
+def describe_content(head: bytes) -> str:
+    """What a file that starts with these bytes is, in words for an error message."""
+    start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "an empty file"
+    if start.startswith((b"<!doctype html", b"<html")) or b"<html" in start or b"<head" in start:
+        return "an HTML page (a download that met a quota or a login page?)"
+    if start.startswith((b"<?xml", b"<svg")):
+        return "XML text"
+    for signature, kind in _OTHER_KINDS.items():
+        if start.startswith(signature):
+            return kind
+    for kind, (matches, _) in _SIGNATURES.items():
+        if matches(head):
+            return f"a {kind} image"
+    if not any(head[:64]):
+        return "zero bytes"
+    if b"\x00" in head[:512]:
+        return "binary data"
+    return f"text that begins {head[:40].decode('utf-8', 'replace')!r}"
+
+
+def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
+    """Decode an image to 8-bit RGB, upright.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What an error calls it; the path by default.
+
+    Raises:
+        ImageError: The file cannot be read, is no JPEG, PNG, WebP or BMP, is damaged, or has more
+            than :data:`MAX_PIXELS` pixels.
+    """
+    called = name if name is not None else str(source) if isinstance(source, Path) else "image"
+    if isinstance(source, Path):
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{called}: cannot be read: {error.strerror}.") from error
+    plugin = next((cls for matches, cls in _SIGNATURES.values() if matches(source[:16])), None)
+    if plugin is None:
+        raise ImageError(
+            f"{called}: expected an image ({', '.join(FORMATS)}), found "
+            f"{describe_content(source)}. Fetch or convert it again, or leave it out."
+        )
+    kind = describe_content(source)
+    try:
+        image = plugin(io.BytesIO(source))
+        _check_size(image, called)
+        image.load()
+        return to_rgb(image)
+    except ImageError:
+        raise
+    except _DAMAGE as error:
+        raise ImageError(
+            f"{called}: is {kind} of {len(source)} bytes, but damaged: {error}. "
+            "Fetch it again, or leave it out."
+        ) from error
+
+
+def _check_size(image: Image.Image, called: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{called}: {width} x {height} pixels are {width * height / 1e6:.0f} megapixels, more "
+            f"than the {MAX_PIXELS / 1e6:.0f} that are decoded. Make it smaller, or leave it out."
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn an opened image into 8-bit RGB, upright, by the rules of this module.
+
+    Raises:
+        ImageError: It is too large, or its samples have no defined range (32-bit).
+    """
+    _check_size(image, getattr(image, "filename", "") or "image")
+    image = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        image = _scale_16_bit(image)
+    if image.mode == "F":
+        raise ImageError(
+            "image of mode F: floating-point samples have no defined range; convert to 8 bits."
+        )
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        ground = Image.new("RGBA", coloured.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(ground, coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; damaged EXIF data counts as none."""
+    try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        return image
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    samples = np.asarray(image).astype(np.int64)
+    if samples.min() < 0 or samples.max() > 65535:
+        raise ImageError(
+            f"image of mode {image.mode}: samples from {samples.min()} to {samples.max()} have no "
+            "defined range; convert to 8 or 16 bits."
+        )
+    return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The centre square of an image, resized: what the network sees.
+
+    The same geometry holds for regions, so that a region stays over what it marks.
+    """
+
+    size: int
+    """Side of the result, in pixels."""
+
+    def image(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Centre square, resized bicubically (antialiased), as 8-bit RGB.
+
+        Raises:
+            ImageError: as :func:`to_rgb`.
+        """
+        image = to_rgb(image)
+        left, top, side = _centre_square(*image.size)
+        box = (left, top, left + side, top + side)
+        if (self.size, self.size) != image.size:
+            image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        return np.array(image, dtype=np.uint8)
+
+    def region(
+        self, image: Image.Image | Integer[np.ndarray, "height width"]
+    ) -> Integer[np.ndarray, "size size"]:
+        """The same square of an integer map: nearest neighbour, values untouched.
+
+        Raises:
+            ImageError: The image has several channels, so its values are no integers.
+        """
+        if isinstance(image, Image.Image):
+            image = np.asarray(image)
+            if image.dtype == np.bool_:
+                image = image.astype(np.uint8)
+        if image.ndim != 2 or image.dtype.kind not in "iu":
+            raise ImageError(
+                "region: expected one integer for each pixel (a palette, grey or 1-bit image), "
+                f"found {image.dtype} of shape {image.shape}."
+            )
+        height, width = image.shape
+        left, top, side = _centre_square(width, height)
+        nearest = ((2 * np.arange(self.size) + 1) * side) // (2 * self.size)
+        return image[np.ix_(top + nearest, left + nearest)]
+
+
+def _centre_square(width: int, height: int) -> tuple[int, int, int]:
+    """Left, top and side of the centre square."""
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side

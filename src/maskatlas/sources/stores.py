@@ -1,0 +1,177 @@
+"""Images in a folder, or in an archive that stays unopened."""
+
+import os
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from maskatlas.data import EncodedImages
+from maskatlas.errors import DataError, ImageError
+from maskatlas.images import SUFFIXES, describe_content
+
+_MOST_BYTES = 256 * 2**20  # of one encoded image; what is larger is no image of 64 megapixels
+_STORED, _DEFLATED = 0, 8
+_OPENING = threading.Lock()
+_LOCAL_HEADER = struct.Struct("<4s5H3L2H")
+
+
+class FolderImages(EncodedImages):
+    """Images in a folder, each under a name relative to it."""
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root = root
+        self.names = tuple(names)
+
+    def name(self, index: int) -> str:
+        """The path of an image."""
+        return str(self.root / self.names[index])
+
+    def content(self, index: int) -> bytes:
+        """The bytes of the file."""
+        try:
+            return (self.root / self.names[index]).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
+
+    def key(self, index: int) -> bytes:
+        """Path, size and the times of the last change."""
+        try:
+            state = os.stat(self.root / self.names[index])
+        except OSError as error:
+            raise ImageError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
+        known = (self.name(index), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        return repr(known).encode("utf-8", "surrogateescape")
+
+
+class ZipImages(EncodedImages):
+    """Images in a ZIP archive, read in place; several threads may read at once."""
+
+    def __init__(self, path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+        self.path = path
+        self.members = tuple(members)
+        self._file: int | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def name(self, index: int) -> str:
+        """The archive and the member."""
+        return f"{self.path}: {self.members[index].filename}"
+
+    def key(self, index: int) -> bytes:
+        """Name, checksum and size, as the archive's directory has them."""
+        member = self.members[index]
+        return repr((member.filename, member.CRC, member.file_size)).encode()
+
+    def content(self, index: int) -> bytes:
+        """The bytes of the member, checked against the archive's checksum."""
+        member = self.members[index]
+        try:
+            data = self._read(member)
+        except (OSError, zlib.error, struct.error) as error:
+            raise ImageError(
+                f"{self.name(index)}: cannot be read: {error}. Fetch the archive again."
+            ) from error
+        if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
+            raise ImageError(
+                f"{self.name(index)}: its checksum does not fit: the archive is damaged. "
+                "Fetch it again."
+            )
+        return data
+
+    def _read(self, member: zipfile.ZipInfo) -> bytes:
+        with _OPENING:
+            if self._file is None:
+                self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        header = os.pread(self._file, _LOCAL_HEADER.size, member.header_offset)
+        fields = _LOCAL_HEADER.unpack(header)
+        if fields[0] != b"PK\x03\x04":
+            raise OSError("no member where the archive's directory says")
+        start = member.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
+        packed = os.pread(self._file, member.compress_size, start)
+        if member.compress_type == _STORED:
+            return packed
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.file_size + 1)
+
+
+def list_archive(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The images in an archive by their file names, without their folders.
+
+    Raises:
+        DataError: It is no ZIP archive, is truncated, or holds a name twice, or something that
+            cannot be read in place.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        with path.open("rb") as file:
+            found = describe_content(file.read(512))
+        raise DataError(
+            f"{path}: expected a ZIP archive of images, found {found} of "
+            f"{path.stat().st_size} bytes ({error}). The download was cut short or refused: "
+            "fetch it again."
+        ) from error
+    images: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        name = PurePosixPath(member.filename)
+        if name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
+            continue
+        if "__MACOSX" in name.parts:
+            continue
+        if name.name in images:
+            raise DataError(
+                f"{path}: holds {name.name} twice: {images[name.name].filename} and "
+                f"{member.filename}. Leave one of them out."
+            )
+        _check_member(path, member)
+        images[name.name] = member
+    return images
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    if member.compress_type not in (_STORED, _DEFLATED) or member.flag_bits & 1:
+        raise DataError(
+            f"{path}: {member.filename} is encrypted, or packed in a way that cannot be read in "
+            "place. Unpack the archive beside the label table."
+        )
+    if member.file_size > _MOST_BYTES:
+        raise DataError(
+            f"{path}: {member.filename} unpacks to {member.file_size} bytes, too much for an image."
+        )
+
+
+def list_folder(folder: Path) -> dict[str, Path]:
+    """The images directly in a folder by name; raises DataError for a link that leaves it."""
+    found: dict[str, Path] = {}
+    links: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.name[0] != ".":
+                found[entry.name] = Path(entry.path)
+                if entry.is_symlink():
+                    links.append(Path(entry.path))
+    check_links(folder, links)
+    return found
+
+
+def check_links(folder: Path, links: Iterable[Path]) -> None:
+    """Raise DataError if one of these links in a folder points out of it.
+
+    The folder itself may be a link: what it points to is then the folder.
+    """
+    real = folder.resolve()
+    outside = [link for link in links if not link.resolve().is_relative_to(real)]
+    if outside:
+        raise DataError(
+            f"{outside[0]}: is a link to {os.readlink(outside[0])}, which lies outside {folder}"
+            f"{f' ({len(outside)} such links)' if len(outside) > 1 else ''}. "
+            "Copy the image into the folder, or link the whole folder."
+        )
