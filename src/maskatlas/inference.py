@@ -1,0 +1,98 @@
+"""One pass over a dataset: predictions, and the sums from which the atlas is computed.
+
+Each process of a group takes its share of the images and no image is counted twice, so that shards
+of uneven size give the figures that one process gives.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from maskatlas import distributed
+from maskatlas.cache import PackedImages
+from maskatlas.data import Batch
+from maskatlas.devices import autocast
+from maskatlas.model import AttributeNetwork, Output
+
+BATCH_SIZE = 64
+
+
+class Predictions(NamedTuple):
+    """What the network says of each image of a dataset, in its order, on the CPU."""
+
+    logits: Float[Tensor, "image attribute"] | None
+    """Of the sub-networks."""
+    multilabel_logits: Float[Tensor, "image attribute"] | None
+    """Of the multi-label classifier."""
+    mask_mean: float | None
+    """Mean of all masks, over images, attributes, channels and positions."""
+
+    @property
+    def scores(self) -> Float[Tensor, "image attribute"]:
+        """The logits that answer, as in :attr:`maskatlas.model.Output.scores`."""
+        scores = self.multilabel_logits if self.logits is None else self.logits
+        assert scores is not None
+        return scores
+
+
+def passes(
+    network: AttributeNetwork,
+    images: PackedImages,
+    *,
+    precision: str = "float32",
+    title: str | None = None,
+) -> Iterator[tuple[Batch, Output]]:
+    """Run the network over this process's share of the images, batch by batch, without gradients.
+
+    Args:
+        network: In eval mode.
+        images: The dataset, preprocessed.
+        precision: As in :class:`maskatlas.config.TrainConfig`.
+        title: Shown before a progress bar; None shows none.
+    """
+    parameter = next(network.parameters())
+    share = torch.arange(distributed.rank(), len(images), distributed.world_size())
+    batches = share.split(BATCH_SIZE)
+    for indices in tqdm(batches, desc=title, disable=None if title else True, leave=False):
+        batch = images.batch(indices)
+        pixels = batch.images.to(parameter.device).to(parameter.dtype) / 255
+        with torch.no_grad(), autocast(parameter.device, precision):
+            output = network(pixels)
+        yield batch, output
+
+
+def predict(
+    network: AttributeNetwork,
+    images: PackedImages,
+    *,
+    precision: str = "float32",
+    title: str | None = None,
+) -> Predictions:
+    """Return the logits of all images, on every process.
+
+    Args:
+        network: In eval mode.
+        images: The dataset, preprocessed.
+        precision: As in :class:`maskatlas.config.TrainConfig`.
+        title: Shown before a progress bar; None shows none.
+    """
+    shape = len(images), len(network.attributes)
+    heads = [torch.zeros(shape, dtype=torch.float64) for _ in range(2)]
+    lit = torch.zeros((), dtype=torch.float64)
+    present = [network.subnetworks is not None, network.classifier is not None]
+    for batch, output in passes(network, images, precision=precision, title=title):
+        for head, logits in zip(heads, (output.logits, output.multilabel_logits), strict=True):
+            if logits is not None:
+                head[batch.indices] = logits.to("cpu", torch.float64)
+        if output.mask_mean is not None:
+            lit += output.mask_mean.mean((1, 2)).sum().to("cpu", torch.float64)
+    parts = [
+        distributed.sum_(head).to(torch.float32) if there else None
+        for head, there in zip(heads, present, strict=True)
+    ]
+    mask_mean = distributed.sum_(lit).item() / len(images) if present[0] else None
+    return Predictions(*parts, mask_mean)

@@ -1,0 +1,326 @@
+"""The network of the paper's figure 2: extractor, sub-networks, classifier, reconstructor."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import PIL.Image
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from maskatlas.checkpoint import load_model, save_model
+from maskatlas.config import ModelConfig
+from maskatlas.errors import ConfigError
+from maskatlas.extractors import STRIDE, build_extractor
+from maskatlas.images import Preprocessing, to_rgb
+from maskatlas.masked_pooling import MaskedPool, masked_pool
+
+PIXEL_MEAN = 0.5
+PIXEL_DEVIATION = 0.25
+"""Images come as RGB 0..1; the network itself takes the mean away and divides by the deviation."""
+
+
+class Output(NamedTuple):
+    """All that one forward pass knows; None for a part that the network does not have."""
+
+    logits: Float[Tensor, "batch attribute"] | None
+    """Of the sub-networks, w^k . p^k + c^k."""
+    multilabel_logits: Float[Tensor, "batch attribute"] | None
+    """Of the multi-label classifier, equation (4)."""
+    features: Float[Tensor, "batch channel height width"]
+    """f, shared by all."""
+    pooled: Float[Tensor, "batch attribute channel"] | None
+    """p^k, the attended features' mean over positions."""
+    mask_mean: Float[Tensor, "batch attribute channel"] | None
+    """Mean of each mask over positions."""
+    reconstruction: Float[Tensor, "batch 3 rows columns"] | None
+    """r, RGB around 0..1, equation (5)."""
+
+    @property
+    def scores(self) -> Float[Tensor, "batch attribute"]:
+        """The logits that answer: the sub-networks', or the classifier's where there are none."""
+        scores = self.multilabel_logits if self.logits is None else self.logits
+        assert scores is not None, "a network answers through at least one of its heads"
+        return scores
+
+
+class SubNetworks(nn.Module):
+    """K sub-networks side by side: a mask for each channel, and a binary classifier.
+
+    M^k = sigmoid(W^k * f + b^k), a 1x1 convolution; a^k = (1 + M^k) f, equation (2); p^k its mean
+    over positions; logit_k = w^k . p^k + c^k.
+    """
+
+    def __init__(self, attributes: int, channels: int) -> None:
+        super().__init__()
+        self.mask_weight = nn.Parameter(torch.empty(attributes, channels, channels))
+        self.mask_bias = nn.Parameter(torch.zeros(attributes, channels))
+        self.weight = nn.Parameter(torch.empty(attributes, channels))
+        self.bias = nn.Parameter(torch.zeros(attributes))
+        nn.init.normal_(self.mask_weight, std=channels**-0.5)
+        nn.init.uniform_(self.weight, -(channels**-0.5), channels**-0.5)
+
+    def forward(
+        self, features: Float[Tensor, "batch channel height width"]
+    ) -> tuple[Float[Tensor, "batch attribute"], MaskedPool]:
+        """Return the logits, and what was pooled for them."""
+        pool = masked_pool(features, self.mask_weight, self.mask_bias)
+        logits = (pool.pooled * self.weight).sum(dim=2) + self.bias
+        return logits, pool
+
+    if TYPE_CHECKING:
+        __call__: Callable[[Tensor], tuple[Tensor, MaskedPool]]
+
+    def masks(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+        channels: Sequence[int],
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return M for the chosen attributes and channels, 0 to 1."""
+        rows = torch.tensor(attributes, device=features.device)
+        columns = torch.tensor(channels, device=features.device)
+        weight = self.mask_weight[rows][:, columns].flatten(0, 1)[:, :, None, None]
+        bias = self.mask_bias[rows][:, columns].flatten()
+        masks = nn.functional.conv2d(features, weight.to(features.dtype), bias.to(features.dtype))
+        return masks.sigmoid().unflatten(1, (len(attributes), len(channels)))
+
+    def contributions(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+        channels: Sequence[int],
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return w^k_c (1 + M^k_cu) f_cu / (h w); over all c and u it sums to logit_k - c^k."""
+        rows = torch.tensor(attributes, device=features.device)
+        columns = torch.tensor(channels, device=features.device)
+        weight = self.weight[rows][:, columns] / features[0, 0].numel()
+        attended = (1 + self.masks(features, attributes, channels)) * features[:, None, columns]
+        return attended * weight[:, :, None, None]
+
+
+class Reconstructor(nn.Module):
+    """Two 3x3 layers and a pixel shuffle from f back to the image, equation (5).
+
+    Where the image's side is no multiple of the stride, the result is resized to it bilinearly.
+    """
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        hidden = max(channels // 2, 16)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, 3 * STRIDE**2, 3, padding=1),
+            nn.PixelShuffle(STRIDE),
+        )
+
+    def forward(
+        self, features: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch 3 rows columns"]:
+        """Return r, RGB around 0..1."""
+        image: Tensor = self.layers(features)
+        if image.shape[-1] != self.size:
+            image = nn.functional.interpolate(image, (self.size, self.size), mode="bilinear")
+        return image
+
+    if TYPE_CHECKING:
+        __call__: Callable[[Tensor], Tensor]
+
+
+class AttributeNetwork(nn.Module):
+    """A recogniser of K binary attributes with one mask for each attribute and channel.
+
+    The parts are handed in; :func:`build_network` knows their sizes.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        attributes: Sequence[str],
+        *,
+        extractor: nn.Module,
+        subnetworks: SubNetworks | None,
+        classifier: nn.Linear | None,
+        reconstructor: Reconstructor | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.attributes = tuple(attributes)
+        self.channels = config.channels
+        self.preprocessing = Preprocessing(config.image_size)
+        self.extractor = extractor
+        self.subnetworks = subnetworks
+        self.classifier = classifier
+        self.reconstructor = reconstructor
+
+    def forward(self, images: Float[Tensor, "batch 3 rows columns"]) -> Output:
+        """Recognise.
+
+        Args:
+            images: RGB 0..1, as :meth:`preprocess` gives them.
+        """
+        normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
+        features = self.extractor(normalised.contiguous(memory_format=torch.channels_last))
+        logits = multilabel = reconstruction = None
+        pool = None
+        if self.subnetworks is not None:
+            logits, pool = self.subnetworks(features)
+        if self.classifier is not None:
+            mean = features.mean((2, 3), dtype=self.classifier.weight.dtype)
+            multilabel = nn.functional.linear(mean, self.classifier.weight, self.classifier.bias)
+        if self.reconstructor is not None:
+            reconstruction = self.reconstructor(features)
+        return Output(
+            logits=logits,
+            multilabel_logits=multilabel,
+            features=features,
+            pooled=None if pool is None else pool.pooled,
+            mask_mean=None if pool is None else pool.mask_mean,
+            reconstruction=reconstruction,
+        )
+
+    if TYPE_CHECKING:
+        __call__: Callable[[Tensor], Output]
+
+    def masks(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return the masks of the attributes and channels that are asked for, 0 to 1.
+
+        Args:
+            features: ``output.features``.
+            attributes: Names; None means all, in the network's order.
+            channels: Ids; None means all.
+
+        Raises:
+            ConfigError: A name or an id that the network does not have, or no sub-networks.
+        """
+        heads, rows, columns = self._chosen(attributes, channels)
+        return heads.masks(features, rows, columns)
+
+    def contributions(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[str] | None = None,
+        channels: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return what each channel and position adds to the logit; exact, no gradient involved.
+
+        Summed over all channels and positions it is the logit less the classifier's bias.
+
+        Args:
+            features: ``output.features``.
+            attributes: Names; None means all, in the network's order.
+            channels: Ids; None means all.
+
+        Raises:
+            ConfigError: A name or an id that the network does not have, or no sub-networks.
+        """
+        heads, rows, columns = self._chosen(attributes, channels)
+        return heads.contributions(features, rows, columns)
+
+    def _chosen(
+        self, attributes: Sequence[str] | None, channels: Sequence[int] | None
+    ) -> tuple[SubNetworks, list[int], list[int]]:
+        if self.subnetworks is None:
+            raise ConfigError(
+                "masks and contributions: this network was trained without sub-networks; train one "
+                "with model.subnetworks = true"
+            )
+        columns = list(range(self.channels) if channels is None else channels)
+        for channel in columns:
+            if not 0 <= channel < self.channels:
+                raise ConfigError(
+                    f"channel {channel}: expected an id from 0 to {self.channels - 1}"
+                )
+        return self.subnetworks, self.attribute_indices(attributes), columns
+
+    def attribute_indices(self, attributes: Sequence[str] | None) -> list[int]:
+        """Return the places of the named attributes; None means all.
+
+        Raises:
+            ConfigError: A name that the network does not know; the message has the nearest ones.
+        """
+        if attributes is None:
+            return list(range(len(self.attributes)))
+        if isinstance(attributes, str):
+            raise ConfigError(
+                f"attributes: expected a list of names, found the text {attributes!r}"
+            )
+        for name in attributes:
+            if name not in self.attributes:
+                near = difflib.get_close_matches(name, self.attributes, n=3, cutoff=0.4)
+                known = ", ".join(near or self.attributes)
+                raise ConfigError(
+                    f"attribute {name!r}: the network does not know it; it has {known}"
+                )
+        return [self.attributes.index(name) for name in attributes]
+
+    def preprocess(self, image: PIL.Image.Image) -> Float[Tensor, "3 rows columns"]:
+        """Return the image as the network takes it: the centre square, resized, RGB 0..1."""
+        pixels = torch.from_numpy(self.preprocessing.image(to_rgb(image)))
+        return pixels.permute(2, 0, 1).to(torch.float32) / 255
+
+    def preprocess_region(self, region: PIL.Image.Image) -> Integer[Tensor, "rows columns"]:
+        """Return a region or part map in the same geometry, nearest, its values untouched."""
+        return torch.from_numpy(self.preprocessing.region(region))
+
+    def save_pretrained(self, directory: Path | str, *, card: str = "") -> None:
+        """Write ``config.json``, ``model.safetensors`` and ``README.md``; nothing is pickled.
+
+        Args:
+            directory: Folder to write into; made if it is not there.
+            card: The model card; a short one is written if it is empty.
+        """
+        save_model(self.state_dict(), self.config, self.attributes, Path(directory), card=card)
+
+    @classmethod
+    def from_pretrained(cls, directory: Path | str) -> "AttributeNetwork":
+        """Read what :meth:`save_pretrained` wrote, in eval mode.
+
+        Raises:
+            CheckpointError: The folder is not there, damaged, or its weights do not fit its config.
+        """
+        config, attributes, state = load_model(Path(directory), parameter_shapes)
+        with torch.device("meta"):
+            network = build_network(config, attributes)
+        network.load_state_dict(state, assign=True)
+        return network.to(memory_format=torch.channels_last).eval()
+
+
+def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:
+    """Build the parts that the configuration asks for, and the network of them.
+
+    Raises:
+        ConfigError: Neither sub-networks nor a multi-label classifier, or no attributes.
+    """
+    if not (config.subnetworks or config.multilabel):
+        raise ConfigError(
+            "model.subnetworks, model.multilabel: both are off, so nothing would answer; "
+            "turn one of them on"
+        )
+    if not attributes:
+        raise ConfigError("attributes: expected at least one name, found none")
+    count, channels = len(attributes), config.channels
+    return AttributeNetwork(
+        config,
+        attributes,
+        extractor=build_extractor(config),
+        subnetworks=SubNetworks(count, channels) if config.subnetworks else None,
+        classifier=nn.Linear(channels, count) if config.multilabel else None,
+        reconstructor=Reconstructor(channels, config.image_size) if config.reconstructor else None,
+    )
+
+
+def parameter_shapes(config: ModelConfig, attributes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight of such a network, without allocating one."""
+    with torch.device("meta"):
+        network = build_network(config, attributes)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

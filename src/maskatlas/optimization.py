@@ -1,0 +1,187 @@
+"""One training step at a time: batch, loss, gradient, AdamW, moving average.
+
+What a step does is a function of the state before it and of its number, so that a run that was
+stopped anywhere and restored computes the very same weights.
+"""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from maskatlas import distributed
+from maskatlas.augmentation import augment
+from maskatlas.cache import PackedImages
+from maskatlas.config import Config, TrainConfig
+from maskatlas.data import epoch_order
+from maskatlas.devices import autocast
+from maskatlas.errors import ConfigError, TrainingError
+from maskatlas.losses import LossTerms, loss_terms
+from maskatlas.model import AttributeNetwork, Output
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Return the rate of a step: a linear rise over the warm-up, then half a cosine down to 0."""
+    warmup = max(1, round(config.warmup * total))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+class Optimization:
+    """A network on its way: weights, moments, moving average, and the number of the next step."""
+
+    def __init__(
+        self, config: Config, network: AttributeNetwork, images: PackedImages, device: torch.device
+    ) -> None:
+        """Set up step 0.
+
+        Raises:
+            ConfigError: The batch cannot be shared evenly among the processes.
+        """
+        self.config = config
+        self.device = device
+        self.images = images
+        self.batch_size = min(config.train.batch_size, len(images))
+        processes = distributed.world_size()
+        if self.batch_size % processes:
+            raise ConfigError(
+                f"train.batch_size: {self.batch_size} images cannot be shared evenly among "
+                f"{processes} processes; choose a multiple of {processes}"
+            )
+        share = self.batch_size // processes
+        self.part = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
+        self.steps_per_epoch = len(images) // self.batch_size
+        self.total = self.steps_per_epoch * config.train.epochs
+        self.number = 0
+        self.dtype = torch.float64 if config.train.precision == "float64" else torch.float32
+        self.network = network.to(device, self.dtype, memory_format=torch.channels_last).train()
+        self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
+        self.optimizer = _adamw(self.network, config.train)
+        self._order: tuple[int, Int64[Tensor, " image"]] | None = None
+        self._parallel: nn.Module = self.network
+        if processes > 1:
+            devices = [device] if device.type == "cuda" else None
+            self._parallel = DistributedDataParallel(
+                self.network, devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step, from 0."""
+        return self.number // self.steps_per_epoch
+
+    def step(self) -> tuple[LossTerms, Output]:
+        """Take one step.
+
+        Raises:
+            TrainingError: The loss is not finite; no weight has been changed then.
+        """
+        indices = self._indices()
+        batch = self.images.batch(indices[self.part])
+        pixels = augment(
+            batch.images,
+            seed=self.config.seed,
+            step=self.number,
+            batch=self.batch_size,
+            part=self.part,
+            flip=self.config.train.flip,
+            shift=self.config.train.shift,
+        ).to(self.device)
+        images = pixels.to(self.dtype) / 255
+        labels = batch.labels.to(self.device, self.dtype)
+        self.network.train()
+        with autocast(self.device, self.config.train.precision):
+            output: Output = self._parallel(images)
+        terms = loss_terms(output, images, labels, self.config.loss)
+        self._check(terms.total, indices)
+        self.optimizer.zero_grad()
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
+        rate = learning_rate(self.number, self.total, self.config.train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self._average()
+        self.number += 1
+        return terms, output
+
+    def _indices(self) -> Int64[Tensor, " batch"]:
+        """Return the images of the next global batch."""
+        if self._order is None or self._order[0] != self.epoch:
+            order = epoch_order(len(self.images), self.config.seed, self.epoch)
+            self._order = self.epoch, order
+        start = self.number % self.steps_per_epoch * self.batch_size
+        return self._order[1][start : start + self.batch_size]
+
+    def _check(self, loss: Tensor, indices: Int64[Tensor, " batch"]) -> None:
+        bad = (~loss.detach().isfinite()).to(torch.float32)
+        if distributed.sum_(bad).item():
+            names = [self.images.data.names[index] for index in indices.tolist()]
+            listed = ", ".join(names[:16]) + (", ..." if len(names) > 16 else "")
+            raise TrainingError(
+                f"step {self.number}: the loss is {loss.item()}, expected a finite number; the "
+                f"batch was {listed}. The last good checkpoint is kept. Look at these images, or "
+                "lower train.learning-rate"
+            )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights and buffers towards the current ones."""
+        if self.averaged is self.network:
+            return
+        decay = min(self.config.train.ema, (1 + self.number) / (10 + self.number))
+        average, current = self.averaged.state_dict(), self.network.state_dict()
+        floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_(
+            [average[name] for name in floating], [current[name] for name in floating], 1 - decay
+        )
+        for name in average.keys() - floating:
+            average[name].copy_(current[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that changes from step to step, by name."""
+        state: dict[str, Tensor] = {}
+        for prefix, module in (("model", self.network), ("ema", self.averaged)):
+            state |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                state[f"optimizer.{name}.{key}"] = value
+        return state
+
+    def restore(self, tensors: dict[str, Tensor], number: int) -> None:
+        """Go back to a state that :meth:`tensors` returned before the step of this number."""
+        for prefix, module in (("model.", self.network), ("ema.", self.averaged)):
+            module.load_state_dict(_below(prefix, tensors))
+        for name, parameter in self.network.named_parameters():
+            moments: dict[str, Any] = _below(f"optimizer.{name}.", tensors)
+            for key, value in moments.items():
+                moments[key] = value.to(
+                    value.device if key == "step" and self.device.type == "cpu" else self.device
+                )
+            if moments:
+                self.optimizer.state[parameter] = moments
+        self.number = number
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _adamw(network: AttributeNetwork, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW; what has one dimension (biases, scales) does not decay."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
