@@ -29,6 +29,10 @@ class CheckpointError(MaskatlasError):
     """A checkpoint or model folder that is damaged, foreign, or does not fit."""
 
 
+class MisfitError(CheckpointError):
+    """A checkpoint that is whole, but of another network than the configuration says."""
+
+
 class TrainingError(MaskatlasError):
     """A training run that cannot go on, such as one whose loss is no longer finite."""
 
