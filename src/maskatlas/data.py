@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from maskatlas.images import open_image
+from maskatlas.images import image_size, open_image
 
 
 class Example(NamedTuple):
@@ -73,6 +73,10 @@ class EncodedImages:
         """Decode one image; raises ImageError."""
         return open_image(self.content(index), name=self.name(index))
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of one image, without decoding it; raises ImageError."""
+        return image_size(self.content(index), name=self.name(index))
+
 
 class RegionStore(Protocol):
     """Where the regions of attributes are known from."""
@@ -112,6 +116,8 @@ class AttributeDataset:
     """What is worth knowing about how it was read."""
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that have labels but no image, for each split."""
+    unlabelled: tuple[str, ...] = ()
+    """Images that have no label; they are not part of the dataset."""
 
     def __post_init__(self) -> None:
         if self.positions is None:

@@ -14,9 +14,10 @@ Colour profiles are not applied. Zeroed bytes inside a JPEG decode silently, her
 archives and the cache carry checksums that notice them.
 """
 
+import contextlib
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,8 @@ FORMATS = tuple(_SIGNATURES)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """The endings by which an image file is recognised in a folder, in lower case."""
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 _OTHER_KINDS = {  # in lower case, as describe_content compares them
     b"pk\x03\x04": "a ZIP archive",
@@ -100,31 +103,62 @@ def open_image(source: Path | bytes, *, name: str | None = None) -> Image.Image:
         ImageError: The file cannot be read, is no JPEG, PNG, WebP or BMP, is damaged, or has more
             than :data:`MAX_PIXELS` pixels.
     """
-    called = name if name is not None else str(source) if isinstance(source, Path) else "image"
+    with _opened(source, name) as image:
+        image.load()
+        return to_rgb(image)
+
+
+def image_size(source: Path | bytes, *, name: str | None = None) -> tuple[int, int]:
+    """Width and height of what :func:`open_image` returns, without decoding; raises ImageError."""
+    with _opened(source, name) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in _TURNED else (width, height)
+
+
+def open_parts(
+    source: Path | bytes, *, name: str | None = None
+) -> UInt8[np.ndarray, "height width"]:
+    """The palette indices, or grey values, of a mask; raises ImageError as :func:`open_image`."""
+    with _opened(source, name) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise ImageError(
+                f"{_called(source, name)}: expected a mask with a palette index or a grey value "
+                f"for each pixel, found an image of mode {image.mode}. Save it with a palette."
+            )
+        return np.array(image).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size was checked, but not a pixel decoded."""
+    called = _called(source, name)
     if isinstance(source, Path):
         try:
             source = source.read_bytes()
         except OSError as error:
             raise ImageError(f"{called}: cannot be read: {error.strerror}.") from error
     plugin = next((cls for matches, cls in _SIGNATURES.values() if matches(source[:16])), None)
+    found = describe_content(source)
     if plugin is None:
         raise ImageError(
-            f"{called}: expected an image ({', '.join(FORMATS)}), found "
-            f"{describe_content(source)}. Fetch or convert it again, or leave it out."
+            f"{called}: expected an image ({', '.join(FORMATS)}), found {found}. "
+            "Fetch or convert it again, or leave it out."
         )
-    kind = describe_content(source)
     try:
         image = plugin(io.BytesIO(source))
         _check_size(image, called)
-        image.load()
-        return to_rgb(image)
-    except ImageError:
-        raise
+        yield image
+    except ImageError as error:
+        raise error if str(error).startswith(called) else ImageError(f"{called}: {error}") from None
     except _DAMAGE as error:
         raise ImageError(
-            f"{called}: is {kind} of {len(source)} bytes, but damaged: {error}. "
+            f"{called}: is {found} of {len(source)} bytes, but damaged: {error}. "
             "Fetch it again, or leave it out."
         ) from error
+
+
+def _called(source: Path | bytes, name: str | None) -> str:
+    return name if name is not None else str(source) if isinstance(source, Path) else "image"
 
 
 def _check_size(image: Image.Image, called: str) -> None:
@@ -160,13 +194,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; damaged EXIF data counts as none."""
+    """Apply the EXIF orientation."""
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none, also in damaged EXIF data."""
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return image
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
-        return image
+        return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:

@@ -2,16 +2,17 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from maskatlas.data import AttributeDataset, ImageStore, RegionStore
 from maskatlas.errors import DataError
+from maskatlas.sources.label_tables import LabelTable
 
 SPLITS = ("train", "val", "test")
 """The splits, in the order of CelebA's numbers 0, 1, 2."""
@@ -34,172 +35,182 @@ class Request:
 
     split: str | None = None
     """One of SPLITS; None is everything."""
-    exclude: Path | None = None
-    """File that lists images to leave out."""
+    excluded: frozenset[str] | None = None
+    """Names of images to leave out."""
     ignore: tuple[str, ...] = ()
-    """Attributes, or columns of a table, to leave out."""
+    """Attributes to leave out."""
     limit: int | None = None
     """Most images of each split."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
-    """All that a layout lists, before anything is chosen.
+    """The labelled images of a layout, whether they are there or not."""
 
-    Rows are the labelled images, whether they are there or not; the stores hold those that are.
-    """
-
-    source: str
-    path: Path
-    where: Path
-    """Where the images were looked for."""
-    attributes: tuple[str, ...]
-    names: tuple[str, ...]
-    labels: Float32[np.ndarray, "row attribute"]
-    splits: tuple[str, ...]
-    identities: Int64[np.ndarray, " row"] | None
-    stored: Int64[np.ndarray, " image"]
-    """The row of each image in the store."""
-    images: ImageStore
-    regions: RegionStore | None = None
-    unlabelled: tuple[str, ...] = ()
-    """Images without a label."""
+    table: LabelTable
+    splits: tuple[str, ...] | None
+    """The split of each; None where nothing says."""
+    identities: Int64[np.ndarray, " image"] | None
+    """Who or what each shows, -1 unknown; None where nothing says."""
     notes: tuple[str, ...] = ()
 
+    def dataset(
+        self,
+        source: str,
+        path: Path,
+        rows: Sequence[int],
+        images: ImageStore,
+        *,
+        regions: RegionStore | None = None,
+        unlabelled: Sequence[str] = (),
+    ) -> AttributeDataset:
+        """All images that are there.
 
-def as_dataset(listing: Listing, request: Request) -> AttributeDataset:
-    """The images of a listing that are asked for.
+        Args:
+            source: The layout.
+            path: Its folder.
+            rows: The row of each image in the store.
+            images: The store.
+            regions: The regions of the images in the store, by all attributes.
+            unlabelled: Images that no row labels.
+        """
+        stored = np.array(rows, np.int64)
+        splits = self.splits
+        notes = list(self.notes)
+        if splits is None:
+            splits = (SPLITS[0],) * len(self.table.names)
+            notes.append(f"Nothing says which image is in which split: all are in {SPLITS[0]}.")
+        here = np.zeros(len(self.table.names), bool)
+        here[stored] = True
+        absent: dict[str, list[str]] = {}
+        for row in np.flatnonzero(~here).tolist():
+            absent.setdefault(splits[row], []).append(self.table.names[row])
+        identities = None if self.identities is None else torch.from_numpy(self.identities[stored])
+        return AttributeDataset(
+            attributes=self.table.attributes,
+            labels=torch.from_numpy(self.table.labels[stored]),
+            names=tuple(self.table.names[row] for row in rows),
+            splits=tuple(splits[row] for row in rows),
+            images=images,
+            source=source,
+            identities=identities,
+            regions_of=regions,
+            path=path,
+            notes=tuple(notes),
+            absent={split: tuple(names) for split, names in absent.items()},
+            unlabelled=tuple(unlabelled),
+        )
+
+
+def restrict(data: AttributeDataset, request: Request) -> AttributeDataset:
+    """The part of a whole dataset that is asked for.
 
     Raises:
         DataError: Images lack labels, a split is left empty, or a name is unknown.
     """
-    excluded = _read_excluded(request.exclude)
-    chosen = np.ones(len(listing.names), bool)
-    notes = list(listing.notes)
-    if request.exclude is not None:
-        chosen = np.array([name not in excluded for name in listing.names], bool)
+    chosen = np.ones(len(data), bool)
+    if request.excluded is not None:
+        data = _without_excluded_absent(data, request.excluded)
+        chosen = np.array([name not in request.excluded for name in data.names], bool)
         left_out = len(chosen) - int(chosen.sum())
-        notes.append(f"{left_out} images are left out, as {request.exclude} lists them.")
-    _check_unlabelled(listing, excluded)
-    present = np.zeros(len(listing.names), bool)
-    present[listing.stored] = True
-    absent = _absent(listing, ~present & chosen)
-    if absent:
-        counts = ", ".join(f"{len(absent[split])} {split}" for split in SPLITS if split in absent)
-        notes.append(f"Labels of images that are not in {listing.where}: {counts}.")
-    splits = np.array(listing.splits, dtype=object)
-    _check_splits(listing, request, Counter(splits[present & chosen]), absent)
-    places = np.flatnonzero(chosen[listing.stored])
-    if request.split is not None:
-        places = places[splits[listing.stored[places]] == request.split]
-    places = _limit(places, splits[listing.stored[places]], request.limit)
-    return _select(listing, request, places, tuple(notes), absent)
-
-
-def _select(
-    listing: Listing,
-    request: Request,
-    places: Int64[np.ndarray, " chosen"],
-    notes: tuple[str, ...],
-    absent: dict[str, tuple[str, ...]],
-) -> AttributeDataset:
-    rows = listing.stored[places]
-    kept = _kept_attributes(listing, request.ignore)
-    identities = None if listing.identities is None else listing.identities[rows]
-    return AttributeDataset(
-        attributes=tuple(listing.attributes[column] for column in kept),
-        labels=torch.from_numpy(listing.labels[rows][:, kept]),
-        names=tuple(listing.names[row] for row in rows),
-        splits=tuple(listing.splits[row] for row in rows),
-        images=listing.images,
-        source=listing.source,
-        identities=None if identities is None else torch.from_numpy(identities),
-        regions_of=None if listing.regions is None else listing.regions.select(kept),
-        positions=torch.from_numpy(places),
-        split=request.split,
-        path=listing.path,
-        notes=notes,
-        absent=absent,
-    )
-
-
-def _check_unlabelled(listing: Listing, excluded: frozenset[str]) -> None:
-    unlabelled = [name for name in listing.unlabelled if name not in excluded]
-    if unlabelled:
+        note = f"{left_out} of the {len(request.excluded)} images to exclude are here; left out."
+        data = replace(data, notes=(*data.notes, note))
+    if data.unlabelled:
         raise DataError(
-            f"{listing.path}: {len(unlabelled)} images in {listing.where} have no label: "
-            f"{enumerate_names(unlabelled)}. Label them, move them away, or list them in a file "
-            "for --data.exclude."
+            f"{data.path}: {len(data.unlabelled)} images have no label: "
+            f"{enumerate_names(data.unlabelled)}. Label them, move them away, or list them in a "
+            "file for --data.exclude."
+        )
+    splits = np.array(data.splits, dtype=object)
+    if data.absent:
+        counts = ", ".join(f"{len(names)} in {split}" for split, names in data.absent.items())
+        note = f"Some labels are of images that are not there: {counts}."
+        data = replace(data, notes=(*data.notes, note))
+    _check_splits(data, request.split, Counter(splits[chosen]))
+    if request.split is not None:
+        chosen &= splits == request.split
+    chosen &= _limited(splits, chosen, request.limit)
+    if not chosen.all():
+        data = data.subset(np.flatnonzero(chosen).tolist())
+    return replace(_without_attributes(data, request.ignore), split=request.split)
+
+
+def _without_excluded_absent(data: AttributeDataset, excluded: frozenset[str]) -> AttributeDataset:
+    """The dataset without what is excluded among the images that are not there or not labelled."""
+    absent = {
+        split: left
+        for split, names in data.absent.items()
+        if (left := tuple(name for name in names if name not in excluded))
+    }
+    unlabelled = tuple(name for name in data.unlabelled if name not in excluded)
+    return replace(data, absent=absent, unlabelled=unlabelled)
+
+
+def _check_splits(data: AttributeDataset, split: str | None, counts: Mapping[str, int]) -> None:
+    there = ", ".join(f"{name} ({counts[name]})" for name in SPLITS if counts.get(name)) or "none"
+    for name in empty_splits(data, counts):
+        if split in (None, name):
+            names = data.absent[name]
+            raise DataError(
+                f"{data.path}: split {name} is empty: {len(names)} images of it have labels, such "
+                f"as {names[0]}, but none of them is there. Fetch them, or ask for a split that "
+                f"has images: {there}."
+            )
+    if split is not None and not counts.get(split):
+        raise DataError(
+            f"{data.path or data.source}: has no split {split}. Ask for one that has images: "
+            f"{there}."
+        )
+    if not any(counts.values()):
+        raise DataError(
+            f"{data.path or data.source}: no image is left. Look at its label table, and at "
+            "--data.exclude."
         )
 
 
-def _absent(listing: Listing, missing: np.ndarray) -> dict[str, tuple[str, ...]]:
-    names: dict[str, list[str]] = {}
-    for row in np.flatnonzero(missing):
-        names.setdefault(listing.splits[row], []).append(listing.names[row])
-    return {split: tuple(found) for split, found in names.items()}
+def empty_splits(data: AttributeDataset, counts: Mapping[str, int]) -> list[str]:
+    """The splits that have labels but no image."""
+    return [name for name in data.absent if not counts.get(name)]
 
 
-def _check_splits(
-    listing: Listing,
-    request: Request,
-    counts: "Counter[str]",
-    absent: dict[str, tuple[str, ...]],
-) -> None:
-    there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if counts[split]) or "none"
-    wanted = [request.split] if request.split is not None else list(absent) or list(SPLITS)
-    for split in wanted:
-        if counts[split]:
-            continue
-        if split in absent:
-            raise DataError(
-                f"{listing.path}: split {split} is empty: {len(absent[split])} images of it have "
-                f"labels, such as {absent[split][0]}, but none is in {listing.where}. Fetch "
-                f"them, or ask for a split that has images: {there}."
-            )
-        if request.split is not None:
-            raise DataError(
-                f"{listing.path}: has no split {split}; splits with images: {there}. Ask for one "
-                "of these, or for everything."
-            )
-    if not counts.total():
-        raise DataError(f"{listing.path}: no image is left. Check --data.exclude.")
-
-
-def _kept_attributes(listing: Listing, ignore: Sequence[str]) -> list[int]:
-    kept = [place for place, name in enumerate(listing.attributes) if name not in set(ignore)]
-    if not kept:
-        raise DataError(f"{listing.path}: no attribute is left. Check --data.ignore.")
+def _limited(splits: np.ndarray, chosen: np.ndarray, limit: int | None) -> np.ndarray:
+    """Where an image is among at most `limit` chosen ones of its split, spread evenly over it."""
+    if limit is None:
+        return chosen
+    if limit < 1:
+        raise DataError(f"limit: expected at least 1 image, found {limit}.")
+    kept = np.zeros(len(splits), bool)
+    for split in set(splits):
+        of_split = np.flatnonzero(chosen & (splits == split))
+        count = min(limit, len(of_split))
+        if count:
+            kept[of_split[np.arange(count) * len(of_split) // count]] = True
     return kept
 
 
-def _limit(
-    places: Int64[np.ndarray, " image"], splits: np.ndarray, limit: int | None
-) -> Int64[np.ndarray, " chosen"]:
-    """At most so many of each split, spread evenly over it, in their order."""
-    if limit is None:
-        return places
-    if limit < 1:
-        raise DataError(f"limit: expected at least 1 image, found {limit}.")
-    kept = np.zeros(len(places), bool)
-    for split in set(splits):
-        of_split = np.flatnonzero(splits == split)
-        count = min(limit, len(of_split))
-        kept[of_split[np.arange(count) * len(of_split) // count]] = True
-    return places[kept]
+def _without_attributes(data: AttributeDataset, ignore: Sequence[str]) -> AttributeDataset:
+    if not ignore:
+        return data
+    check_ignored(ignore, data.attributes, data.path or data.source)
+    kept = [place for place, name in enumerate(data.attributes) if name not in ignore]
+    if not kept:
+        raise DataError(f"{data.path or data.source}: no attribute is left. See --data.ignore.")
+    return replace(
+        data,
+        attributes=tuple(data.attributes[place] for place in kept),
+        labels=data.labels[:, kept],
+        regions_of=None if data.regions_of is None else data.regions_of.select(kept),
+    )
 
 
-def without_split(listing: Listing, why: str) -> Listing:
-    """The listing as one split, `train`, with a note that says so."""
-    note = f"{why}: all {len(listing.names)} images are one split, train."
-    splits = ("train",) * len(listing.names)
-    return replace(listing, splits=splits, notes=(*listing.notes, note))
-
-
-def _read_excluded(path: Path | None) -> frozenset[str]:
-    if path is None:
-        return frozenset()
-    raise NotImplementedError
+def check_ignored(ignore: Sequence[str], columns: Sequence[str], where: Path | str) -> None:
+    """Raise DataError if something is to be ignored that is not there."""
+    for name in ignore:
+        if name not in columns:
+            raise DataError(
+                f"{where}: --data.ignore names {name!r}, which is no column of it."
+                f"{nearest(name, columns)}"
+            )
 
 
 def enumerate_names(names: Sequence[str], most: int = 10) -> str:

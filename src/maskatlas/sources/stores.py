@@ -5,7 +5,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from maskatlas.data import EncodedImages
@@ -148,30 +148,43 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
         )
 
 
-def list_folder(folder: Path) -> dict[str, Path]:
-    """The images directly in a folder by name; raises DataError for a link that leaves it."""
-    found: dict[str, Path] = {}
-    links: list[Path] = []
+def list_folder(folder: Path) -> set[str]:
+    """The names of the images in a folder; raises DataError for a link that leaves it."""
+    return {name for name in list_files(folder) if is_image(name)}
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def list_files(folder: Path, *, within: Path | None = None) -> set[str]:
+    """The names of the files in a folder.
+
+    Args:
+        folder: The folder.
+        within: What links may not leave: the folder by default. It may itself be a link.
+
+    Raises:
+        DataError: A link leaves it.
+    """
+    within = folder if within is None else within
+    found: set[str] = set()
+    links: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.name[0] != ".":
-                found[entry.name] = Path(entry.path)
-                if entry.is_symlink():
-                    links.append(Path(entry.path))
-    check_links(folder, links)
-    return found
-
-
-def check_links(folder: Path, links: Iterable[Path]) -> None:
-    """Raise DataError if one of these links in a folder points out of it.
-
-    The folder itself may be a link: what it points to is then the folder.
-    """
-    real = folder.resolve()
-    outside = [link for link in links if not link.resolve().is_relative_to(real)]
+            if entry.is_symlink():
+                links.append(entry.name)
+            if entry.is_file():
+                found.add(entry.name)
+    real = within.resolve()
+    outside = sorted(name for name in links if not (folder / name).resolve().is_relative_to(real))
+    if not folder.resolve().is_relative_to(real):
+        raise DataError(f"{folder}: is a link that leaves {within}. Copy the images into it.")
     if outside:
         raise DataError(
-            f"{outside[0]}: is a link to {os.readlink(outside[0])}, which lies outside {folder}"
-            f"{f' ({len(outside)} such links)' if len(outside) > 1 else ''}. "
-            "Copy the image into the folder, or link the whole folder."
+            f"{folder / outside[0]}: is a link to {os.readlink(folder / outside[0])}, which lies "
+            f"outside {within} ({len(outside)} such links). Copy the images, or link the folder "
+            "as a whole."
         )
+    return found
