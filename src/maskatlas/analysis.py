@@ -6,7 +6,6 @@ be saved, loaded, compared and drawn without the network that it describes.
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -98,7 +97,7 @@ class Atlas:
         return tensors
 
     @classmethod
-    def load(cls, directory: Path | str) -> Self:
+    def load(cls, directory: Path | str) -> "Atlas":
         """Read what :meth:`save` wrote.
 
         Raises:
