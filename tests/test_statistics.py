@@ -154,3 +154,12 @@ def test_damaged_masks_are_refused_and_leave_the_sums_alone():
         statistics.update(masks, *images[1:])
     after = statistics.to_arrays()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_update_leaves_the_callers_arrays_alone(count):
+    images = random_images(9, images=count)
+    copies = [array.copy() for array in images]
+    one_pass([images])
+    for array, copy in zip(images, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)

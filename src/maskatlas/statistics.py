@@ -172,7 +172,7 @@ def _batch(
     """Return the sums of one batch; two matrix products do nearly all the work."""
     images, attributes, channels = mask_mean.shape
     # [K B C], so that both products see one contiguous block and numpy takes BLAS's syrk
-    masks = np.ascontiguousarray(mask_mean.swapaxes(0, 1), dtype=np.float64)
+    masks = np.array(mask_mean.swapaxes(0, 1), dtype=np.float64, order="C")
     mean = masks.mean(1)
     masks -= mean[:, None]
     rows, columns = masks.reshape(attributes, -1), masks.reshape(-1, channels)
