@@ -36,7 +36,7 @@ from maskatlas.errors import DataError, ImageError
 from maskatlas.images import Preprocessing
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1  # changes with the layout of the files and with what the preprocessing computes
+_VERSION = 2  # changes with the layout of the files and with what the preprocessing computes
 _KEY_BYTES, _ENTRY_BYTES = 16, 20  # of an entry: the content key, then a CRC-32
 _CHUNK = 256  # images decoded between two writes
 _MOST_TOLD = 20  # unreadable images that an error names

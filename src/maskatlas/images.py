@@ -163,6 +163,8 @@ def _called(source: Path | bytes, name: str | None) -> str:
 
 def _check_size(image: Image.Image, called: str) -> None:
     width, height = image.size
+    if not width * height:
+        raise ImageError(f"{called}: has no pixels: it is {width} x {height}.")
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{called}: {width} x {height} pixels are {width * height / 1e6:.0f} megapixels, more "
@@ -174,22 +176,30 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Turn an opened image into 8-bit RGB, upright, by the rules of this module.
 
     Raises:
-        ImageError: It is too large, or its samples have no defined range (32-bit).
+        ImageError: It is damaged or too large, or its samples have no defined range (32-bit).
     """
-    _check_size(image, getattr(image, "filename", "") or "image")
-    image = _upright(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    called = getattr(image, "filename", "") or "image"
+    _check_size(image, called)
+    try:
+        return _convert(_upright(image))
+    except ImageError as error:
+        raise ImageError(f"{called}: {error}") from None
+    except _DAMAGE as error:
+        raise ImageError(f"{called}: cannot be decoded: {error}. Fetch it again.") from error
+
+
+def _convert(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         image = _scale_16_bit(image)
     if image.mode == "F":
-        raise ImageError(
-            "image of mode F: floating-point samples have no defined range; convert to 8 bits."
-        )
+        raise ImageError("samples of mode F have no defined range. Convert it to 8 bits.")
     if image.has_transparency_data:
         coloured = image.convert("RGBA")
         ground = Image.new("RGBA", coloured.size, (*BACKGROUND, 255))
         return Image.alpha_composite(ground, coloured).convert("RGB")
+    if image.mode == "RGB":
+        image.load()
+        return image
     return image.convert("RGB")
 
 
@@ -211,8 +221,8 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
     samples = np.asarray(image).astype(np.int64)
     if samples.min() < 0 or samples.max() > 65535:
         raise ImageError(
-            f"image of mode {image.mode}: samples from {samples.min()} to {samples.max()} have no "
-            "defined range; convert to 8 or 16 bits."
+            f"samples of mode {image.mode} from {samples.min()} to {samples.max()} have no defined "
+            "range. Convert it to 8 or 16 bits."
         )
     return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
 
@@ -235,10 +245,8 @@ class Preprocessing:
         """
         image = to_rgb(image)
         left, top, side = _centre_square(*image.size)
-        box = (left, top, left + side, top + side)
-        if (self.size, self.size) != image.size:
-            image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-        return np.array(image, dtype=np.uint8)
+        square = image.crop((left, top, left + side, top + side))
+        return np.array(square.resize((self.size, self.size), Image.Resampling.BICUBIC))
 
     def region(
         self, image: Image.Image | Integer[np.ndarray, "height width"]

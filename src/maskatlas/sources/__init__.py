@@ -87,6 +87,14 @@ def open_whole(
             f"{root}: expected a folder of labelled images, or {_FACES!r}; found {found}. "
             + ("Name the folder that holds it." if root.exists() else "Check the path.")
         )
+    try:
+        return _open_folder(root, ignore)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror}.") from error
+
+
+def _open_folder(root: Path, ignore: Sequence[str]) -> AttributeDataset:
+    """Open what lies in a folder, or in the one folder in it that holds a dataset."""
     if (opener := _find_layout(root)) is not None:
         return opener(ignore)
     inner = {

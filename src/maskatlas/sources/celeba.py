@@ -12,7 +12,7 @@ from maskatlas.errors import DataError
 from maskatlas.sources.columns import read_csv
 from maskatlas.sources.label_tables import LabelTable, read_pairs, read_spaced_labels
 from maskatlas.sources.listing import SPLITS, Listing, enumerate_names
-from maskatlas.sources.stores import FolderImages, ZipImages, list_archive, list_folder
+from maskatlas.sources.stores import FolderImages, ZipImages, list_archive, list_images
 
 _IMAGES = "img_align_celeba"
 _FOLDERS = (".", "Anno", "Eval", "Img")
@@ -61,7 +61,7 @@ def _find_folder(root: Path) -> Path | None:
     """The folder of images, nested in itself or not, if it holds one."""
     for base in (root / place / _IMAGES for place in _FOLDERS):
         for folder in (base, base / _IMAGES):
-            if folder.is_dir() and list_folder(folder):
+            if folder.is_dir() and list_images(folder):
                 return folder
     return None
 
@@ -114,7 +114,7 @@ def _find_images(
     folder, archive = _find_folder(root), find_file(root, (f"{_IMAGES}.zip",))
     notes: tuple[str, ...] = ()
     if folder is not None:
-        found = list_folder(folder)
+        found = list_images(folder)
         rows = [row for row, name in enumerate(names) if name in found]
         images: ImageStore = FolderImages(folder, [names[row] for row in rows])
         if archive is not None:

@@ -19,7 +19,7 @@ from maskatlas.sources.celeba import (
 from maskatlas.sources.label_tables import Problems, read_spaced_labels, read_text
 from maskatlas.sources.listing import Listing
 from maskatlas.sources.parts import CELEBAMASK_ATTRIBUTES, PARTS, PartRegions
-from maskatlas.sources.stores import FolderImages, list_folder
+from maskatlas.sources.stores import FolderImages, list_images
 
 _TABLE = "CelebAMask-HQ-attribute-anno.txt"
 _MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"
@@ -45,7 +45,7 @@ def open_celebamask(path: Path) -> AttributeDataset:
     folder = root / _IMAGES
     if not folder.is_dir():
         raise DataError(f"{root}: has labels of CelebAMask-HQ but no folder {_IMAGES}. Fetch it.")
-    found = list_folder(folder)
+    found = list_images(folder)
     rows = [row for row, name in enumerate(table.names) if name in found]
     images = FolderImages(folder, [table.names[row] for row in rows])
     regions = None

@@ -12,7 +12,7 @@ from maskatlas.errors import DataError
 from maskatlas.images import describe_content
 from maskatlas.sources.label_tables import LabelTable, Problems
 from maskatlas.sources.listing import Listing
-from maskatlas.sources.stores import FolderImages, is_image, list_files
+from maskatlas.sources.stores import FolderImages, list_images
 
 _TABLE = "lfw_att_40.mat"
 _PARTITION = "indices_train_test.mat"
@@ -43,8 +43,7 @@ def open_lfwa(path: Path) -> AttributeDataset:
         f"{person.name}/{name}"
         for person in folder.iterdir()
         if person.is_dir()
-        for name in list_files(person, within=folder)
-        if is_image(name)
+        for name in list_images(person, within=folder)
     }
     rows = [row for row, name in enumerate(table.names) if name in found]
     unlabelled = len(found) - len(rows)

@@ -110,7 +110,7 @@ def restrict(data: AttributeDataset, request: Request) -> AttributeDataset:
     """
     chosen = np.ones(len(data), bool)
     if request.excluded is not None:
-        data = _without_excluded_absent(data, request.excluded)
+        data = without_excluded(data, request.excluded)
         chosen = np.array([name not in request.excluded for name in data.names], bool)
         left_out = len(chosen) - int(chosen.sum())
         note = f"{left_out} of the {len(request.excluded)} images to exclude are here; left out."
@@ -123,7 +123,9 @@ def restrict(data: AttributeDataset, request: Request) -> AttributeDataset:
         )
     splits = np.array(data.splits, dtype=object)
     if data.absent:
-        counts = ", ".join(f"{len(names)} in {split}" for split, names in data.absent.items())
+        counts = "; ".join(
+            f"{len(names)} in {split}, such as {names[0]}" for split, names in data.absent.items()
+        )
         note = f"Some labels are of images that are not there: {counts}."
         data = replace(data, notes=(*data.notes, note))
     _check_splits(data, request.split, Counter(splits[chosen]))
@@ -135,8 +137,8 @@ def restrict(data: AttributeDataset, request: Request) -> AttributeDataset:
     return replace(_without_attributes(data, request.ignore), split=request.split)
 
 
-def _without_excluded_absent(data: AttributeDataset, excluded: frozenset[str]) -> AttributeDataset:
-    """The dataset without what is excluded among the images that are not there or not labelled."""
+def without_excluded(data: AttributeDataset, excluded: frozenset[str]) -> AttributeDataset:
+    """The dataset, with nothing that is excluded among what is not there or not labelled."""
     absent = {
         split: left
         for split, names in data.absent.items()

@@ -13,7 +13,7 @@ from maskatlas.data import EncodedImages
 from maskatlas.errors import DataError
 from maskatlas.images import open_parts
 from maskatlas.sources.listing import nearest
-from maskatlas.sources.stores import list_files
+from maskatlas.sources.stores import list_images
 
 UNKNOWN = 255
 """The part, and the region, of a pixel of which nothing is known."""
@@ -78,7 +78,7 @@ class MaskFiles:
             DataError: One mask would belong to two images, or a link leaves the folder.
         """
         self.folder = folder
-        found = list_files(folder)
+        found = list_images(folder)
         stems: dict[str, PurePath] = {}
         names: list[str | None] = []
         for image in images:

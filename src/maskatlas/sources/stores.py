@@ -5,7 +5,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from maskatlas.data import EncodedImages
@@ -14,6 +14,7 @@ from maskatlas.images import SUFFIXES, describe_content
 
 _MOST_BYTES = 256 * 2**20  # of one encoded image; what is larger is no image of 64 megapixels
 _STORED, _DEFLATED = 0, 8
+_BAD_ZIP = (zipfile.BadZipFile, NotImplementedError)
 _OPENING = threading.Lock()
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
@@ -111,7 +112,7 @@ def list_archive(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, struct.error, *_BAD_ZIP) as error:
         with path.open("rb") as file:
             found = describe_content(file.read(512))
         raise DataError(
@@ -148,22 +149,20 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
         )
 
 
-def list_folder(folder: Path) -> set[str]:
-    """The names of the images in a folder; raises DataError for a link that leaves it."""
-    return {name for name in list_files(folder) if is_image(name)}
-
-
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def list_files(folder: Path, *, within: Path | None = None) -> set[str]:
-    """The names of the files in a folder.
+def list_images(
+    folder: Path, *, within: Path | None = None, names: Collection[str] | None = None
+) -> set[str]:
+    """The names of the images in a folder.
 
     Args:
         folder: The folder.
         within: What links may not leave: the folder by default. It may itself be a link.
+        names: Look for these names, whatever they end in.
 
     Raises:
         DataError: A link leaves it.
@@ -173,18 +172,19 @@ def list_files(folder: Path, *, within: Path | None = None) -> set[str]:
     links: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_symlink():
-                links.append(entry.name)
-            if entry.is_file():
+            wanted = is_image(entry.name) if names is None else entry.name in names
+            if wanted and entry.is_file():
                 found.add(entry.name)
+                if entry.is_symlink():
+                    links.append(entry.name)
     real = within.resolve()
-    outside = sorted(name for name in links if not (folder / name).resolve().is_relative_to(real))
-    if not folder.resolve().is_relative_to(real):
+    if found and not folder.resolve().is_relative_to(real):
         raise DataError(f"{folder}: is a link that leaves {within}. Copy the images into it.")
+    outside = sorted(name for name in links if not (folder / name).resolve().is_relative_to(real))
     if outside:
         raise DataError(
             f"{folder / outside[0]}: is a link to {os.readlink(folder / outside[0])}, which lies "
-            f"outside {within} ({len(outside)} such links). Copy the images, or link the folder "
-            "as a whole."
+            f"outside of {within} ({len(outside)} such links). Copy the images, or make the "
+            "folder itself a link."
         )
     return found

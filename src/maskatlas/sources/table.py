@@ -1,5 +1,6 @@
 """One's own table, CSV or Parquet, with a folder of images and perhaps masks of their parts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +14,7 @@ from maskatlas.sources.parts import (
     PartRegions,
     read_part_table,
 )
-from maskatlas.sources.stores import FolderImages, is_image, list_files
+from maskatlas.sources.stores import FolderImages, list_images
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
 _IMAGES, _MASKS, _PARTS = "images", "masks", "parts.toml"
@@ -56,6 +57,10 @@ def open_table(path: Path, ignore: Sequence[str] = ()) -> AttributeDataset:
             f"is {names[0]}. Put the images there, under the names that the table has."
         )
     stored = [found[names[row]] for row in rows]
+    if len(set(stored)) < len(stored):
+        twice, _ = Counter(stored).most_common(1)[0]
+        told = [names[row] for row, place in zip(rows, stored, strict=True) if place == twice]
+        raise DataError(f"{path}: {' and '.join(told)} are the same file, {root / twice}.")
     images = FolderImages(root, stored)
     regions, notes = _find_regions(root, content, images, ignore)
     listing = Listing(content.table, content.splits, content.identities, tuple(notes))
@@ -65,19 +70,19 @@ def open_table(path: Path, ignore: Sequence[str] = ()) -> AttributeDataset:
 
 def _find_images(root: Path, names: Sequence[str]) -> Mapping[str, str]:
     """Where each image that is there lies, below the folder."""
-    found: dict[str, str] = {}
-    listed: dict[tuple[str, str], set[str]] = {}
+    wanted: dict[str, set[str]] = {}
     for name in names:
         inner = PurePosixPath(name)
-        for base in (".", _IMAGES):
-            place = base, str(inner.parent)
-            if place not in listed:
-                folder = root / base / inner.parent
-                listed[place] = list_files(folder, within=root / base) if folder.is_dir() else set()
-            if inner.name in listed[place]:
-                found[name] = str(PurePosixPath(base) / inner)
-                break
-    return found
+        wanted.setdefault(str(inner.parent), set()).add(inner.name)
+    found: dict[tuple[str, str], str] = {}
+    for parent, inside in wanted.items():
+        for base in (_IMAGES, "."):  # the folder itself comes last, and stands
+            folder = root / base / parent
+            if folder.is_dir():
+                for name in list_images(folder, within=root / base, names=inside):
+                    found[parent, name] = str(PurePosixPath(base) / parent / name)
+    places = {name: (str(PurePosixPath(name).parent), PurePosixPath(name).name) for name in names}
+    return {name: found[place] for name, place in places.items() if place in found}
 
 
 def _unlabelled(root: Path, stored: Sequence[str]) -> list[str]:
@@ -86,7 +91,7 @@ def _unlabelled(root: Path, stored: Sequence[str]) -> list[str]:
     if not folder.is_dir():
         return []
     used = {PurePosixPath(place).name for place in stored if place.startswith(f"{_IMAGES}/")}
-    return sorted(name for name in list_files(folder) if is_image(name) and name not in used)
+    return sorted(list_images(folder) - used)
 
 
 def _find_regions(
