@@ -11,7 +11,7 @@ from maskatlas._version import __version__
 if TYPE_CHECKING:
     from maskatlas.analysis import Atlas
     from maskatlas.explanations import explain
-    from maskatlas.inference import analyze
+    from maskatlas.atlas_making import analyze
     from maskatlas.model import AttributeNetwork
     from maskatlas.report import write_report
     from maskatlas.sources import open_dataset
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Atlas": "maskatlas.analysis",
     "AttributeNetwork": "maskatlas.model",
-    "analyze": "maskatlas.inference",
+    "analyze": "maskatlas.atlas_making",
     "explain": "maskatlas.explanations",
     "open_dataset": "maskatlas.sources",
     "write_report": "maskatlas.report",

@@ -5,7 +5,6 @@ Where a layer depends on the other images of a training batch, it is the global 
 several processes train what one would.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,7 +55,8 @@ class BatchNorm(nn.BatchNorm2d):
         return normed.to(features.dtype)
 
     if TYPE_CHECKING:
-        __call__: Callable[[Tensor], Tensor]
+
+        def __call__(self, features: Tensor) -> Tensor: ...
 
 
 def _layer(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
-from maskatlas.data import Batch
+from maskatlas.data import AttributeDataset, Batch
 from maskatlas.devices import autocast
+from maskatlas.errors import DataError
 from maskatlas.model import AttributeNetwork, Output
 
 BATCH_SIZE = 64
@@ -43,6 +44,7 @@ def passes(
     network: AttributeNetwork,
     images: PackedImages,
     *,
+    indices: Int64[Tensor, " chosen"] | None = None,
     precision: str = "float32",
     title: str | None = None,
 ) -> Iterator[tuple[Batch, Output]]:
@@ -51,14 +53,16 @@ def passes(
     Args:
         network: In eval mode.
         images: The dataset, preprocessed.
+        indices: Which of its images; None means all.
         precision: As in :class:`maskatlas.config.TrainConfig`.
         title: Shown before a progress bar; None shows none.
     """
     parameter = next(network.parameters())
-    share = torch.arange(distributed.rank(), len(images), distributed.world_size())
-    batches = share.split(BATCH_SIZE)
-    for indices in tqdm(batches, desc=title, disable=None if title else True, leave=False):
-        batch = images.batch(indices)
+    chosen = torch.arange(len(images)) if indices is None else indices
+    share = chosen[distributed.rank() :: distributed.world_size()]
+    hidden = None if title else True
+    for part in tqdm(share.split(BATCH_SIZE), desc=title, disable=hidden, leave=False):
+        batch = images.batch(part)
         pixels = batch.images.to(parameter.device).to(parameter.dtype) / 255
         with torch.no_grad(), autocast(parameter.device, precision):
             output = network(pixels)
@@ -69,14 +73,16 @@ def predict(
     network: AttributeNetwork,
     images: PackedImages,
     *,
+    indices: Int64[Tensor, " chosen"] | None = None,
     precision: str = "float32",
     title: str | None = None,
 ) -> Predictions:
-    """Return the logits of all images, on every process.
+    """Return the logits of all images, on every process; 0 for those that are not chosen.
 
     Args:
         network: In eval mode.
         images: The dataset, preprocessed.
+        indices: Which of its images; None means all.
         precision: As in :class:`maskatlas.config.TrainConfig`.
         title: Shown before a progress bar; None shows none.
     """
@@ -84,7 +90,7 @@ def predict(
     heads = [torch.zeros(shape, dtype=torch.float64) for _ in range(2)]
     lit = torch.zeros((), dtype=torch.float64)
     present = [network.subnetworks is not None, network.classifier is not None]
-    for batch, output in passes(network, images, precision=precision, title=title):
+    for batch, output in passes(network, images, indices=indices, precision=precision, title=title):
         for head, logits in zip(heads, (output.logits, output.multilabel_logits), strict=True):
             if logits is not None:
                 head[batch.indices] = logits.to("cpu", torch.float64)
@@ -94,5 +100,28 @@ def predict(
         distributed.sum_(head).to(torch.float32) if there else None
         for head, there in zip(heads, present, strict=True)
     ]
-    mask_mean = distributed.sum_(lit).item() / len(images) if present[0] else None
+    count = len(images) if indices is None else len(indices)
+    mask_mean = distributed.sum_(lit).item() / count if present[0] else None
     return Predictions(*parts, mask_mean)
+
+
+def labels_for(
+    network: AttributeNetwork, data: AttributeDataset
+) -> Float[Tensor, "image attribute"]:
+    """Return the dataset's labels in the order of the network's attributes, matched by name.
+
+    An attribute that the dataset does not label is unknown (NaN).
+
+    Raises:
+        DataError: The two have no attribute in common.
+    """
+    if not set(network.attributes) & set(data.attributes):
+        raise DataError(
+            f"{data.path or data.source}: none of its attributes ({', '.join(data.attributes)}) is "
+            f"one of the network's ({', '.join(network.attributes)}); rename its columns"
+        )
+    labels = torch.full((len(data), len(network.attributes)), torch.nan)
+    for place, name in enumerate(network.attributes):
+        if name in data.attributes:
+            labels[:, place] = data.labels[:, data.attributes.index(name)]
+    return labels

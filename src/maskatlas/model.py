@@ -1,7 +1,7 @@
 """The network of the paper's figure 2: extractor, sub-networks, classifier, reconstructor."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,7 +71,8 @@ class SubNetworks(nn.Module):
         return logits, pool
 
     if TYPE_CHECKING:
-        __call__: Callable[[Tensor], tuple[Tensor, MaskedPool]]
+
+        def __call__(self, features: Tensor) -> tuple[Tensor, MaskedPool]: ...
 
     def masks(
         self,
@@ -128,7 +129,8 @@ class Reconstructor(nn.Module):
         return image
 
     if TYPE_CHECKING:
-        __call__: Callable[[Tensor], Tensor]
+
+        def __call__(self, features: Tensor) -> Tensor: ...
 
 
 class AttributeNetwork(nn.Module):
@@ -184,7 +186,8 @@ class AttributeNetwork(nn.Module):
         )
 
     if TYPE_CHECKING:
-        __call__: Callable[[Tensor], Output]
+
+        def __call__(self, images: Tensor) -> Output: ...
 
     def masks(
         self,

@@ -29,7 +29,8 @@ from maskatlas.model import Output, build_network, parameter_shapes
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
 from maskatlas.sources import open_dataset
-from maskatlas.training_log import OUT, MaskHealth, MetricsFile, mask_health
+from maskatlas.statistics import OUT
+from maskatlas.training_log import MaskHealth, MetricsFile, mask_health
 
 _LOG = logging.getLogger(__name__)
 

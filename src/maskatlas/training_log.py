@@ -13,11 +13,7 @@ from torch import Tensor
 
 from maskatlas import distributed
 from maskatlas.files import write_atomically
-
-ACTIVE = 0.1
-"""A mask whose mean is above this is counted as active."""
-OUT = 0.02
-"""Masks whose mean is below this have gone out: they explain nothing."""
+from maskatlas.statistics import ACTIVE
 
 
 class MaskHealth(NamedTuple):
@@ -26,7 +22,7 @@ class MaskHealth(NamedTuple):
     mask_mean: float
     """Mean over images, attributes, channels and positions."""
     mask_active: float
-    """Share of (image, attribute, channel) whose mask's mean is above :data:`ACTIVE`."""
+    """Share of (image, attribute, channel) whose mask is active: its mean is above ``ACTIVE``."""
     unused_channels: int
     """Channels whose mask, averaged over the batch, is above it for no attribute."""
 

@@ -1,0 +1,172 @@
+"""From a network and a dataset to an atlas: one pass, a few examples, and what channels cause."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from maskatlas import distributed
+from maskatlas.analysis import Atlas, Examples
+from maskatlas.cache import PackedImages
+from maskatlas.data import AttributeDataset, Batch
+from maskatlas.errors import ConfigError, DataError
+from maskatlas.explanations import contribution_map
+from maskatlas.inference import labels_for, passes, predict
+from maskatlas.interventions import MOST_IMAGES, channel_drops, evenly_spread
+from maskatlas.model import AttributeNetwork
+from maskatlas.statistics import MaskStatistics, MaskSummary
+
+MOST_EXAMPLES = 12
+"""Images kept to draw; chosen so that together they show as many attributes as they can."""
+
+
+def analyze(
+    network: AttributeNetwork,
+    data: AttributeDataset,
+    *,
+    top: int = 3,
+    drop_images: int = MOST_IMAGES,
+    progress: bool = False,
+) -> Atlas:
+    """Draw the atlas of a network: its masks, channels and attributes over a dataset.
+
+    Memory does not grow with the number of images. Attributes are matched by name; one that the
+    dataset does not label counts as unknown.
+
+    Args:
+        network: In eval mode, with sub-networks.
+        data: Images, and labels where known.
+        top: Channels of each attribute whose masks are kept for the examples.
+        drop_images: Images of the sample on which channels are set to their mean; 0 leaves the
+            causal reading out.
+        progress: Show progress bars on a terminal.
+
+    Raises:
+        ConfigError: The network has no sub-networks, hence no masks.
+        DataError: There are no images, or some cannot be read.
+    """
+    if network.subnetworks is None:
+        raise ConfigError(
+            "analyze: this network has no sub-networks and hence no masks to map; train one with "
+            "model.subnetworks = true"
+        )
+    if not len(data):
+        raise DataError(f"{data.path or data.source}: no image to analyze")
+    images = PackedImages(data, network.preprocessing, progress=progress)
+    labels = labels_for(network, images.data)
+    title = "masks" if progress else None
+    summary = _summarise(network, images, labels, title=title)
+    sample = evenly_spread(len(images), MOST_IMAGES)
+    drop = None
+    if drop_images:
+        title = "channels" if progress else None
+        few = evenly_spread(len(images), drop_images)
+        drop = channel_drops(network, images, labels, few, title=title)
+    scores = predict(network, images, indices=sample).scores[sample].numpy()
+    chosen = sample[choose_examples(scores, labels[sample].numpy(), MOST_EXAMPLES)]
+    channels = np.argsort(-summary.mask_mean, axis=1, kind="stable")[:, :top]
+    return Atlas(
+        attributes=network.attributes,
+        images=summary.images,
+        **{name: getattr(summary, name) for name in _SUMMARIES},
+        importance_drop=drop,
+        examples=_examples(network, images.data, images.batch(chosen), labels[chosen], channels),
+        source=f"{data.source}, {data.split or 'all splits'}",
+    )
+
+
+_SUMMARIES = (
+    "mask_mean",
+    "mask_deviation",
+    "contribution_mean",
+    "contribution_magnitude",
+    "contribution_deviation",
+    "channel_correlation",
+    "channel_correlation_centred",
+    "attribute_correlation",
+    "attribute_correlation_centred",
+    "label_correlation",
+)
+
+
+def _summarise(
+    network: AttributeNetwork,
+    images: PackedImages,
+    labels: Float[Tensor, "image attribute"],
+    *,
+    title: str | None,
+) -> MaskSummary:
+    """Sum up masks and contributions over the images of all processes."""
+    assert network.subnetworks is not None
+    statistics = MaskStatistics(len(network.attributes), network.channels)
+    weight = network.subnetworks.weight.detach()
+    for batch, output in passes(network, images, title=title):
+        assert output.pooled is not None
+        assert output.mask_mean is not None
+        statistics.update(
+            output.mask_mean.cpu().numpy(),
+            (output.pooled * weight).cpu().numpy(),
+            labels[batch.indices].numpy(),
+        )
+    whole = MaskStatistics(len(network.attributes), network.channels)
+    for part in distributed.gather(statistics.to_arrays()):
+        whole.merge(MaskStatistics.from_arrays(part))
+    return whole.compute()
+
+
+def choose_examples(
+    scores: Float[np.ndarray, "image attribute"],
+    labels: Float[np.ndarray, "image attribute"],
+    most: int,
+) -> list[int]:
+    """Choose images that together show as many attributes as they can, clearly and truly.
+
+    One after another, the image that shows most attributes not shown yet; an attribute is shown
+    where its label is 1 (or unknown) and the network says so too. Ties go to the higher sum of
+    those scores, then to the earlier image.
+
+    Args:
+        scores: Logits.
+        labels: 0, 1, or NaN where unknown.
+        most: How many to choose at most; one at least.
+    """
+    shown = (scores > 0) & (labels != 0)
+    chosen: list[int] = []
+    missing: Bool[np.ndarray, " attribute"] = np.ones(scores.shape[1], bool)
+    while len(chosen) < min(most, len(scores)):
+        gain = (shown & missing).sum(axis=1)
+        gain[chosen] = -1
+        clarity = np.where(shown & missing, np.tanh(scores), 0).sum(axis=1)
+        best = int(np.lexsort((-np.arange(len(scores)), clarity, gain))[-1])
+        if chosen and not gain[best]:
+            break
+        chosen.append(best)
+        missing &= ~shown[best]
+    return chosen
+
+
+def _examples(
+    network: AttributeNetwork,
+    data: AttributeDataset,
+    batch: Batch,
+    labels: Float[Tensor, "example attribute"],
+    channels: Int[np.ndarray, "attribute top"],
+) -> Examples:
+    """Compute masks and contributions of the chosen images, one attribute at a time."""
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        output = network(batch.images.to(device, torch.float32) / 255)
+        features = output.features
+        masks = [
+            network.masks(features, [name], ids.tolist())[:, 0]
+            for name, ids in zip(network.attributes, channels, strict=True)
+        ]
+    return Examples(
+        names=tuple(data.names[index] for index in batch.indices.tolist()),
+        images=batch.images.permute(0, 2, 3, 1).contiguous().numpy(),
+        scores=output.scores.sigmoid().cpu().numpy(),
+        labels=labels.numpy(),
+        channels=channels,
+        masks=torch.stack(masks, dim=1).cpu().numpy(),
+        contributions=contribution_map(network, features, network.attributes).cpu().numpy(),
+    )
