@@ -18,10 +18,8 @@ from torch import Tensor
 from maskatlas._version import __version__
 from maskatlas.config import ModelConfig
 from maskatlas.errors import CheckpointError, ConfigError, MisfitError
-from maskatlas.files import remove_leftovers
-from maskatlas.files import write_atomically as write_atomically
+from maskatlas.files import remove_leftovers, write_atomically
 from maskatlas.schema import from_mapping, to_mapping
-from maskatlas.tensorfile import check_shapes as check_shapes
 from maskatlas.tensorfile import load_tensors, read_header, save_tensors
 
 logger = logging.getLogger(__name__)
