@@ -28,22 +28,23 @@ class FolderImages(EncodedImages):
 
     def name(self, index: int) -> str:
         """The path of an image."""
-        return str(self.root / self.names[index])
+        return f"{self.root}/{self.names[index]}"
 
     def content(self, index: int) -> bytes:
         """The bytes of the file."""
         try:
-            return (self.root / self.names[index]).read_bytes()
+            return Path(self.name(index)).read_bytes()
         except OSError as error:
             raise ImageError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
 
     def key(self, index: int) -> bytes:
         """Path, size and the times of the last change."""
+        path = self.name(index)
         try:
-            state = os.stat(self.root / self.names[index])
+            state = os.stat(path)
         except OSError as error:
-            raise ImageError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
-        known = (self.name(index), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            raise ImageError(f"{path}: cannot be read: {error.strerror}.") from error
+        known = (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         return repr(known).encode("utf-8", "surrogateescape")
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 
 from maskatlas.data import AttributeDataset
 from maskatlas.errors import DataError
@@ -70,19 +71,18 @@ def open_table(path: Path, ignore: Sequence[str] = ()) -> AttributeDataset:
 
 def _find_images(root: Path, names: Sequence[str]) -> Mapping[str, str]:
     """Where each image that is there lies, below the folder."""
-    wanted: dict[str, set[str]] = {}
+    wanted: dict[str, dict[str, str]] = {}  # by the folder in the name, then by the file
     for name in names:
-        inner = PurePosixPath(name)
-        wanted.setdefault(str(inner.parent), set()).add(inner.name)
-    found: dict[tuple[str, str], str] = {}
-    for parent, inside in wanted.items():
+        parent, _, file = name.rpartition("/")
+        wanted.setdefault(parent, {})[file] = name
+    found: dict[str, str] = {}
+    for parent, files in wanted.items():
         for base in (_IMAGES, "."):  # the folder itself comes last, and stands
             folder = root / base / parent
             if folder.is_dir():
-                for name in list_images(folder, within=root / base, names=inside):
-                    found[parent, name] = str(PurePosixPath(base) / parent / name)
-    places = {name: (str(PurePosixPath(name).parent), PurePosixPath(name).name) for name in names}
-    return {name: found[place] for name, place in places.items() if place in found}
+                here = list_images(folder, within=root / base, names=files)
+                found |= {files[file]: normpath(f"{base}/{parent}/{file}") for file in here}
+    return found
 
 
 def _unlabelled(root: Path, stored: Sequence[str]) -> list[str]:
@@ -90,7 +90,7 @@ def _unlabelled(root: Path, stored: Sequence[str]) -> list[str]:
     folder = root / _IMAGES
     if not folder.is_dir():
         return []
-    used = {PurePosixPath(place).name for place in stored if place.startswith(f"{_IMAGES}/")}
+    used = {place.removeprefix(f"{_IMAGES}/") for place in stored}
     return sorted(list_images(folder) - used)
 
 
