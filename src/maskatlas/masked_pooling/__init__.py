@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from maskatlas.masked_pooling import reference
+from maskatlas.masked_pooling import cpu, reference
 from maskatlas.masked_pooling.reference import Problem, Wanted
 
 __all__ = ["MaskedPool", "masked_pool"]
@@ -117,7 +117,7 @@ class _MaskedPooling(torch.autograd.Function):
         ctx.offset, ctx.dtype = offset, dtype
         problem = Problem(features, mask_features, weight, bias, offset, dtype)
         with torch.autocast(features.device.type, enabled=False):
-            return reference.pool(problem)
+            return cpu.pool(problem) if cpu.suits(problem) else reference.pool(problem)
 
     @staticmethod
     @once_differentiable
@@ -128,5 +128,6 @@ class _MaskedPooling(torch.autograd.Function):
         problem = Problem(features, mask_features, weight, bias, ctx.offset, ctx.dtype)
         wanted = Wanted(*ctx.needs_input_grad[:4])
         with torch.autocast(problem.features.device.type, enabled=False):
-            gradients = reference.pool_gradients(problem, pooled_gradient, mask_gradient, wanted)
+            form = cpu if cpu.suits(problem) else reference
+            gradients = form.pool_gradients(problem, pooled_gradient, mask_gradient, wanted)
         return (*gradients, None, None)

@@ -1,0 +1,175 @@
+"""Masked pooling by compiled code on the CPU: the same results as `reference`, tile by tile.
+
+The code is kernel.c beside this file. It runs on the threads of torch's own OpenMP where those can
+be had, so that no second team of threads gets in their way, and on threads of its own otherwise.
+"""
+
+import ctypes
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas.masked_pooling.compilation import compiled
+from maskatlas.masked_pooling.reference import Gradients, Problem, Wanted
+
+_SOURCE = Path(__file__).with_name("kernel.c")
+_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+def suits(problem: Problem) -> bool:
+    """Whether compiled code can do it: float32 or bfloat16, on a CPU, a compiler at hand."""
+    maps = (problem.features, problem.mask_features)
+    return (
+        problem.dtype in _TYPES
+        and all(x is None or (x.device.type == "cpu" and x.dtype in _TYPES) for x in maps)
+        and problem.features.numel() > 0
+        and problem.weight.numel() > 0
+        and not torch.compiler.is_compiling()
+        and compiled(_SOURCE) is not None
+    )
+
+
+def pool(
+    problem: Problem,
+) -> tuple[Float[Tensor, "batch attribute channel"], Float[Tensor, "batch attribute channel"]]:
+    """Return the pooled features and the means of the masks."""
+    batch, attributes, channels = len(problem.features), *problem.bias.shape
+    pooled = torch.empty(batch, attributes, channels)
+    mask_mean = torch.empty_like(pooled)
+    _call("masked_pooling_forward", problem, pooled, mask_mean)
+    return pooled, mask_mean
+
+
+def pool_gradients(
+    problem: Problem,
+    pooled_gradient: Float[Tensor, "batch attribute channel"],
+    mask_gradient: Float[Tensor, "batch attribute channel"],
+    wanted: Wanted,
+) -> Gradients:
+    """Carry gradients from the results of :func:`pool` to what went in."""
+    of_features = torch.empty_like(_flat(problem.features)) if wanted.features else None
+    of_guides = None
+    if problem.mask_features is not None and wanted.mask_features:
+        of_guides = torch.empty_like(_flat(problem.mask_features))
+    weight = torch.empty(problem.weight.shape) if wanted.weight else None
+    bias = torch.empty(problem.bias.shape) if wanted.bias else None
+    gradients = Gradients(of_features, of_guides, weight, bias)
+    _call(
+        "masked_pooling_backward",
+        problem,
+        pooled_gradient.float().contiguous(),
+        mask_gradient.float().contiguous(),
+        gradients,
+    )
+    return gradients._replace(
+        weight=None if weight is None else weight.to(problem.weight.dtype),
+        bias=None if bias is None else bias.to(problem.bias.dtype),
+    )
+
+
+class _Maps(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("image_step", ctypes.c_int64),
+        ("channel_step", ctypes.c_int64),
+        ("position_step", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("type", ctypes.c_int64),
+    )
+
+
+class _Problem(ctypes.Structure):
+    """`struct Problem` of kernel.c."""
+
+    _fields_ = (
+        ("images", ctypes.c_int64),
+        ("positions", ctypes.c_int64),
+        ("attributes", ctypes.c_int64),
+        ("features", _Maps),
+        ("guides", _Maps),
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("offset", ctypes.c_double),
+        ("pairs", ctypes.c_int64),
+        ("pooled", ctypes.c_void_p),
+        ("mask_mean", ctypes.c_void_p),
+        ("feature_gradient", _Maps),
+        ("guide_gradient", _Maps),
+        ("weight_gradient", ctypes.c_void_p),
+        ("bias_gradient", ctypes.c_void_p),
+        ("threads", ctypes.c_int64),
+        ("team", ctypes.c_void_p),
+        ("barrier", ctypes.c_void_p),
+    )
+
+
+def _call(
+    function: str,
+    problem: Problem,
+    pooled: Tensor,
+    mask_mean: Tensor,
+    gradients: Gradients | None = None,
+) -> None:
+    library = compiled(_SOURCE)
+    assert library is not None
+    features = _flat(problem.features)
+    guides = None if problem.mask_features is None else _flat(problem.mask_features)
+    weight = problem.weight.detach().float().contiguous()
+    bias = problem.bias.detach().float().contiguous()
+    gradients = gradients or Gradients(None, None, None, None)
+    arguments = _Problem(
+        images=len(features),
+        positions=features.shape[2] * features.shape[3],
+        attributes=len(weight),
+        features=_maps(features),
+        guides=_maps(guides),
+        weight=weight.data_ptr(),
+        bias=bias.data_ptr(),
+        offset=problem.offset,
+        pairs=problem.dtype == torch.bfloat16,
+        pooled=pooled.data_ptr(),
+        mask_mean=mask_mean.data_ptr(),
+        feature_gradient=_maps(gradients.features),
+        guide_gradient=_maps(gradients.mask_features),
+        weight_gradient=_pointer(gradients.weight),
+        bias_gradient=_pointer(gradients.bias),
+        threads=torch.get_num_threads(),
+        team=_address("GOMP_parallel"),
+        barrier=_address("GOMP_barrier"),
+    )
+    if getattr(library, function)(ctypes.byref(arguments)):
+        raise MemoryError(f"{function}: no memory for {len(weight)} attributes")
+
+
+def _flat(maps: Tensor) -> Tensor:
+    """The maps themselves if their positions lie a fixed step apart, else a copy."""
+    if maps.stride(2) == maps.shape[3] * maps.stride(3):
+        return maps
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _maps(maps: Tensor | None) -> _Maps:
+    if maps is None:
+        return _Maps()
+    return _Maps(
+        data=maps.data_ptr(),
+        image_step=maps.stride(0),
+        channel_step=maps.stride(1),
+        position_step=maps.stride(3),
+        channels=maps.shape[1],
+        type=_TYPES[maps.dtype],
+    )
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _address(name: str) -> int | None:
+    """The address of a function that is already loaded into this process."""
+    try:
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value
+    except (AttributeError, OSError, TypeError):
+        return None
