@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from maskatlas.errors import ConfigError
 from maskatlas.schema import Check, Section
 from maskatlas.schema import from_mapping as from_mapping
@@ -60,7 +62,7 @@ class FacesConfig(Section):
 class DataConfig(Section):
     """Which images and labels."""
 
-    path: Text = "faces"
+    path: Annotated[Text, tyro.conf.arg(aliases=["--data"])] = "faces"
     """Folder of the dataset, or ``faces`` for the rendered ones."""
     exclude: Text | None = None
     """File that lists images to leave out, one a line."""

@@ -123,7 +123,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
     if origin is Annotated:
         value = _read(arguments[0], value, where)
         for check in arguments[1:]:
-            if not check.holds(value):
+            if isinstance(check, Check) and not check.holds(value):
                 raise _wrong(where, check.expected, value)
         return value
     if origin in (Union, types.UnionType):

@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -21,7 +22,6 @@ from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.errors import ConfigError, DataError, RunError
 from maskatlas.files import write_atomically
-from maskatlas.images import Preprocessing
 from maskatlas.inference import predict
 from maskatlas.losses import LossTerms
 from maskatlas.metrics import attribute_metrics
@@ -29,6 +29,7 @@ from maskatlas.model import Output, build_network, parameter_shapes
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
 from maskatlas.sources import open_dataset
+from maskatlas.sources.listing import split_of
 from maskatlas.statistics import OUT
 from maskatlas.training_log import MaskHealth, MetricsFile, mask_health
 
@@ -49,10 +50,10 @@ class Interrupted(BaseException):
 
 
 class Data(NamedTuple):
-    """The images that a run learns from, and those that it is validated on."""
+    """The images that a run learns from, and those that choose its best checkpoint."""
 
-    training: PackedImages
-    validation: PackedImages
+    training: AttributeDataset
+    validation: AttributeDataset
 
 
 def train(config: Config, run: Path, *, resume: bool = False) -> Path:
@@ -77,34 +78,40 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
     device = choose_device(config.device)
     torch.use_deterministic_algorithms(config.train.deterministic)
     with distributed.process_group(device), _signals() as received:
-        _claim(config, run, resume=resume)
+        _check_claim(config, run, resume=resume)
         data = open_data(config)
+        _claim(config, run)
         torch.manual_seed(config.seed)
-        network = build_network(config.model, data.training.data.attributes)
-        optimization = Optimization(config, network, data.training, device)
-        _Run(optimization, data, run, resume=resume).finish(received)
+        network = build_network(config.model, data.training.attributes)
+        training, validation = (
+            PackedImages(part, network.preprocessing, progress=True) for part in data
+        )
+        optimization = Optimization(config, network, training, device)
+        _Run(optimization, validation, run, resume=resume).finish(received)
         distributed.barrier()
     return run / "model"
 
 
 def open_data(config: Config) -> Data:
-    """Open and decode what the configuration names.
+    """Open what the configuration names: the training images, and those to validate on.
 
     Where the data has no validation split, a tenth of the training images is held out, people kept
     together where they are known.
 
     Raises:
-        DataError: There are no training images, or they cannot be read.
+        DataError: There are no training images, or the data cannot be read.
     """
     data = open_dataset(
         config.data.path,
-        exclude=None if config.data.exclude is None else Path(config.data.exclude),
+        exclude=config.data.exclude,
         ignore=config.data.ignore,
         limit=config.limit,
         faces=config.data.faces,
     )
-    training = [i for i, split in enumerate(data.splits) if split in config.train.splits]
-    validation = [i for i, split in enumerate(data.splits) if split == config.train.validation]
+    splits = [split_of(name) for name in config.train.splits]
+    apart = split_of(config.train.validation)
+    training = [i for i, split in enumerate(data.splits) if split in splits]
+    validation = [i for i, split in enumerate(data.splits) if split == apart]
     if not training:
         found = ", ".join(sorted(set(data.splits))) or "no images"
         raise DataError(
@@ -114,12 +121,9 @@ def open_data(config: Config) -> Data:
     if not validation:
         training, validation = hold_out(data, training)
         _LOG.info("no split %r: %d images held out", config.train.validation, len(validation))
-    preprocessing = Preprocessing(config.model.image_size)
     return Data(
-        *(
-            PackedImages(data.subset(part), preprocessing, progress=True)
-            for part in (training, validation)
-        )
+        replace(data.subset(training), split=",".join(config.train.splits)),
+        replace(data.subset(validation), split=config.train.validation),
     )
 
 
@@ -160,19 +164,25 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _claim(config: Config, run: Path, *, resume: bool) -> None:
-    """Write the configuration into the run folder, or make sure that it is the one in there."""
+def _check_claim(config: Config, run: Path, *, resume: bool) -> None:
+    """Make sure that the run folder is free, or holds this very run and is to be gone on with."""
     path = run / "config.toml"
-    there = path.exists()
-    distributed.barrier()
-    if there and not resume:
+    if not path.exists():
+        return
+    if not resume:
         raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
-    if there and (changed := _differences(to_mapping(load_toml(path, config)), to_mapping(config))):
+    if changed := _differences(to_mapping(load_toml(path, config)), to_mapping(config)):
         raise ConfigError(
             f"{path}: the run was started with another configuration ({'; '.join(changed)}); "
             "resume it with the same, or choose another --out"
         )
-    if not there and distributed.rank() == 0:
+
+
+def _claim(config: Config, run: Path) -> None:
+    """Write the configuration into the run folder, once every process has checked it."""
+    distributed.barrier()
+    path = run / "config.toml"
+    if distributed.rank() == 0 and not path.exists():
         write_atomically(path, dump_toml(config).encode())
 
 
@@ -192,10 +202,10 @@ class _Run:
     """The run folder as training goes on: how far it is, how good, and what it has written."""
 
     def __init__(
-        self, optimization: Optimization, data: Data, folder: Path, *, resume: bool
+        self, optimization: Optimization, validation: PackedImages, folder: Path, *, resume: bool
     ) -> None:
         self.optimization = optimization
-        self.data = data
+        self.validation = validation
         self.folder = folder
         self.validated = 0
         self.best: float | None = None
@@ -272,7 +282,7 @@ class _Run:
 
     def _validate(self) -> None:
         """Score the averaged network; if none was better before, it becomes the model."""
-        optimization, images = self.optimization, self.data.validation
+        optimization, images = self.optimization, self.validation
         network, config = optimization.averaged.eval(), optimization.config
         predictions = predict(network, images, precision=config.train.precision)
         labels = images.data.labels.numpy()
