@@ -4,13 +4,28 @@ An :class:`Atlas` is a frozen record. It is made by one pass over a dataset, and
 be saved, loaded, compared and drawn without the network that it describes.
 """
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from maskatlas import atlas_files
+from maskatlas import atlas_files, clustering
+from maskatlas.errors import MaskatlasError
+from maskatlas.importance import (
+    Finding,
+    Reading,
+    Readings,
+    SharedChannels,
+    agreement,
+    findings,
+    shared,
+    top,
+)
+from maskatlas.published import TABLE_2, Table2Row, plain_name
+from maskatlas.statistics import MaskSummary
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +83,148 @@ class Atlas:
     source: str = ""
     """In words, which images these are, such as ``celeba, val``."""
 
+    @classmethod
+    def from_summary(
+        cls,
+        attributes: Sequence[str],
+        summary: MaskSummary,
+        *,
+        importance_drop: Float[np.ndarray, "attribute channel"] | None = None,
+        examples: Examples | None = None,
+        source: str = "",
+    ) -> "Atlas":
+        """Make an atlas of what the statistics came to."""
+        return cls(
+            attributes=tuple(attributes),
+            importance_drop=importance_drop,
+            examples=examples,
+            source=source,
+            **vars(summary),
+        )
+
     @property
     def channels(self) -> int:
         """C, the number of channels."""
         return int(self.mask_mean.shape[1])
+
+    @property
+    def readings(self) -> Readings:
+        """The readings of a channel's importance, by name; ``drop`` only where it was measured."""
+        readings: dict[Reading, np.ndarray] = {
+            "mask": self.mask_mean,
+            "contribution": self.contribution_magnitude,
+        }
+        if self.importance_drop is not None:
+            readings["drop"] = self.importance_drop
+        return readings
+
+    def index(self, attribute: str) -> int:
+        """Return the row of an attribute.
+
+        Raises:
+            MaskatlasError: The atlas does not know it; the message has the nearest names.
+        """
+        if attribute not in self.attributes:
+            near = difflib.get_close_matches(attribute, self.attributes, n=3, cutoff=0.4)
+            raise MaskatlasError(
+                f"attribute {attribute!r}: the atlas does not know it; "
+                f"it has {', '.join(near or self.attributes)}"
+            )
+        return self.attributes.index(attribute)
+
+    def importance(self, by: Reading) -> Float[np.ndarray, "attribute channel"]:
+        """Return one reading of the importance of each channel for each attribute.
+
+        Raises:
+            MaskatlasError: There is no such reading, or it was not measured.
+        """
+        if by not in self.readings:
+            raise MaskatlasError(
+                f"importance by {by!r}: expected one of {', '.join(self.readings)}"
+                + ("; the atlas was made without `drop`" if by == "drop" else "")
+            )
+        return self.readings[by]
+
+    def top_channels(self, attribute: str, n: int = 3, by: Reading = "mask") -> tuple[int, ...]:
+        """Return the ids of the most important channels, best first; the lower id of equals."""
+        return top(self.importance(by)[self.index(attribute)], n)
+
+    def shared_channels(self, a: str, b: str, n: int = 10, by: Reading = "mask") -> SharedChannels:
+        """Return which of the n most important channels of two attributes both use, or only one."""
+        return shared(self.top_channels(a, n, by), self.top_channels(b, n, by))
+
+    def correlated_channels(
+        self, channel: int, n: int = 5, *, centred: bool = False
+    ) -> tuple[tuple[int, float], ...]:
+        """Return the ids and correlations of the channels most correlated with one (table 1).
+
+        Raises:
+            MaskatlasError: There is no such channel.
+        """
+        if not 0 <= channel < self.channels:
+            raise MaskatlasError(f"channel {channel}: expected an id from 0 to {self.channels - 1}")
+        table = self.channel_correlation_centred if centred else self.channel_correlation
+        return _others(table[channel], channel, n)
+
+    def correlated_attributes(
+        self, attribute: str, n: int = 5, *, centred: bool = False
+    ) -> tuple[tuple[str, float], ...]:
+        """Return names and correlations of the attributes most correlated with one (table 2)."""
+        row = self.index(attribute)
+        others = _others(self._between_attributes(centred)[row], row, n)
+        return tuple((self.attributes[other], value) for other, value in others)
+
+    def _between_attributes(self, centred: bool) -> Float[np.ndarray, "attribute attribute"]:
+        return self.attribute_correlation_centred if centred else self.attribute_correlation
+
+    def paper_table2(self, n: int = 5) -> tuple[Table2Row, ...]:
+        """Return the paper's rows of table 2 beside ours, for the attributes that are here."""
+        ours = {plain_name(name): name for name in self.attributes}
+        return tuple(
+            Table2Row(
+                attribute=ours[plain_name(name)],
+                paper=printed,
+                known=sum(plain_name(other) in ours for other in printed),
+                plain=self.correlated_attributes(ours[plain_name(name)], n),
+                centred=self.correlated_attributes(ours[plain_name(name)], n, centred=True),
+            )
+            for name, printed in TABLE_2.items()
+            if plain_name(name) in ours
+        )
+
+    def linkage(self, *, centred: bool = False) -> clustering.Linkage:
+        """Return the merges of attributes, as scipy's dendrograms take them."""
+        return clustering.linkage(self._between_attributes(centred))
+
+    def groups(
+        self,
+        count: int | None = None,
+        threshold: float | None = None,
+        *,
+        centred: bool = False,
+    ) -> tuple[tuple[str, ...], ...]:
+        """Return groups of attributes whose masks are alike, in the order of the dendrogram.
+
+        Args:
+            count: Number of groups.
+            threshold: Merge as long as two groups correlate by at least this on average. With
+                neither, the cut is the one of :func:`maskatlas.clustering.natural_count`.
+            centred: Take the centred correlation.
+
+        Raises:
+            MaskatlasError: Both are given, or there cannot be so many groups.
+        """
+        table = self._between_attributes(centred)
+        groups = clustering.cut(clustering.linkage(table), table, count=count, threshold=threshold)
+        return tuple(tuple(self.attributes[item] for item in group) for group in groups)
+
+    def importance_agreement(self) -> dict[str, Float[np.ndarray, "attribute"]]:
+        """Return Spearman's correlation of every two readings, by names such as ``mask-drop``."""
+        return agreement(self.readings)
+
+    def findings(self, n: int = 3) -> tuple[Finding, ...]:
+        """Return where masks are out, or disagree with what the network does; in words, too."""
+        return findings(self.attributes, self.readings, n=n)
 
     def save(self, directory: Path | str) -> None:
         """Write ``atlas.safetensors``, ``atlas.json`` and the CSV tables, each in one move.
@@ -79,7 +232,7 @@ class Atlas:
         Args:
             directory: Folder to write into; made if it is not there.
         """
-        atlas_files.write(Path(directory), self._description(), self._tensors(), tables={})
+        atlas_files.write(Path(directory), self._description(), self._tensors(), _tables(self))
 
     def _description(self) -> atlas_files.Description:
         return atlas_files.Description(
@@ -113,6 +266,71 @@ class Atlas:
             examples=None if names is None else Examples(names=names, **inner),
             **{name: tensor for name, tensor in tensors.items() if "." not in name},
         )
+
+
+def _others(
+    correlations: Float[np.ndarray, "item"], item: int, n: int
+) -> tuple[tuple[int, float], ...]:
+    others = correlations.copy()
+    others[item] = np.nan
+    return tuple((other, float(others[other])) for other in top(others, n))
+
+
+def _tables(atlas: Atlas) -> dict[str, atlas_files.Table]:
+    """Return the rows of the CSV files."""
+    names, ids = atlas.attributes, range(atlas.channels)
+    agreements = atlas.importance_agreement()
+    return {
+        "mask_mean.csv": _square("attribute", names, ids, atlas.mask_mean),
+        "channel_correlation.csv": _square("channel", ids, ids, atlas.channel_correlation),
+        "attribute_correlation.csv": _square(
+            "attribute", names, names, atlas.attribute_correlation
+        ),
+        "attribute_correlation_centred.csv": _square(
+            "attribute", names, names, atlas.attribute_correlation_centred
+        ),
+        "agreement.csv": _square(
+            "attribute", names, tuple(agreements), np.stack([*agreements.values()], axis=1)
+        ),
+        "top_channels.csv": _top_rows(atlas),
+        "importance.csv": _importance_rows(atlas),
+        "groups.csv": _group_rows(atlas),
+    }
+
+
+def _square(
+    corner: str,
+    rows: Sequence[atlas_files.Cell],
+    columns: Sequence[atlas_files.Cell],
+    values: Float[np.ndarray, "row column"],
+) -> atlas_files.Table:
+    body = ([row, *map(float, line)] for row, line in zip(rows, values, strict=True))
+    return [[corner, *columns], *body]
+
+
+def _top_rows(atlas: Atlas, n: int = 10) -> atlas_files.Table:
+    rows: list[list[atlas_files.Cell]] = [["attribute", "reading", "rank", "channel", "value"]]
+    for row, name in enumerate(atlas.attributes):
+        for by, values in atlas.readings.items():
+            for rank, channel in enumerate(top(values[row], n), 1):
+                rows.append([name, by, rank, channel, float(values[row, channel])])
+    return rows
+
+
+def _importance_rows(atlas: Atlas) -> atlas_files.Table:
+    rows: list[list[atlas_files.Cell]] = [["attribute", "channel", *atlas.readings]]
+    for row, name in enumerate(atlas.attributes):
+        for channel in range(atlas.channels):
+            values = (float(reading[row, channel]) for reading in atlas.readings.values())
+            rows.append([name, channel, *values])
+    return rows
+
+
+def _group_rows(atlas: Atlas) -> atlas_files.Table:
+    rows: list[list[atlas_files.Cell]] = [["group", "attribute"]]
+    for number, group in enumerate(atlas.groups(), 1):
+        rows += [[number, name] for name in group]
+    return rows
 
 
 def _arrays(record: Atlas | Examples) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from maskatlas.errors import RunError
+from maskatlas.files import write_atomically
 
 FORMAT = "maskatlas atlas 1"
 TENSORS = "atlas.safetensors"
@@ -78,12 +78,14 @@ def write(
         description: What is no array.
         tensors: The arrays by field name, those of the examples as ``examples.<field>``.
         tables: Rows of each CSV file by file name, the header first.
+
+    Raises:
+        OSError: A file cannot be written, for example on a full disk; what stood there stays.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     packed = save({name: np.ascontiguousarray(array) for name, array in tensors.items()})
     for name, rows in tables.items():
-        replace_file(directory / name, table_text(rows).encode())
-    replace_file(directory / TENSORS, packed)
+        write_atomically(directory / name, table_text(rows).encode())
+    write_atomically(directory / TENSORS, packed)
     meta = {
         "format": FORMAT,
         "sha256": hashlib.sha256(packed).hexdigest(),
@@ -93,20 +95,7 @@ def write(
         "source": description.source,
         "examples": None if description.examples is None else list(description.examples),
     }
-    replace_file(directory / DESCRIPTION, json.dumps(meta, indent=1).encode())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that its name stands for the old content or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(directory / DESCRIPTION, json.dumps(meta, indent=1).encode())
 
 
 def table_text(rows: Iterable[Sequence[Cell]]) -> str:
@@ -114,10 +103,10 @@ def table_text(rows: Iterable[Sequence[Cell]]) -> str:
 
     Example:
         >>> table_text([["attribute", "drop"], ["=HYPERLINK(0)", -0.5]])
-        "attribute,drop\n'=HYPERLINK(0),-0.5\n"
+        "attribute,drop\r\n'=HYPERLINK(0),-0.5\r\n"
     """
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that neither is left unquoted
     writer.writerows([_plain(cell) for cell in row] for row in rows)
     return buffer.getvalue()
 

@@ -32,6 +32,9 @@ TABLE_2: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The paper's table 2: for three attributes the five most correlated ones, best first."""
 
+LINKED_PAIR = ("Mouth Slightly Open", "Smiling")
+"""The two attributes whose channels the paper compares in figure 3."""
+
 PRINTED_AVERAGE = 92.05
 """The average that the paper prints below its own column of table 3, in per cent."""
 
@@ -44,6 +47,27 @@ def plain_name(attribute: str) -> str:
         'wearing hat'
     """
     return " ".join(attribute.replace("_", " ").casefold().split())
+
+
+@dataclass(frozen=True)
+class Table2Row:
+    """A row of the paper's table 2, and the same of this atlas."""
+
+    attribute: str
+    """As the atlas spells it."""
+    paper: tuple[str, ...]
+    """What the paper printed, best first."""
+    known: int
+    """How many of these the atlas has."""
+    plain: tuple[tuple[str, float], ...]
+    """Names and correlations by the plain reading, best first."""
+    centred: tuple[tuple[str, float], ...]
+    """The same by the centred reading."""
+
+    def overlap(self, *, centred: bool = False) -> int:
+        """Return how many of the paper's attributes stand in our row."""
+        ours = self.centred if centred else self.plain
+        return len(set(map(plain_name, self.paper)) & {plain_name(name) for name, _ in ours})
 
 
 @dataclass(frozen=True, eq=False)
