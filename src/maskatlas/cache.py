@@ -82,21 +82,22 @@ class PackedImages:
         keys, failures = _content_keys(data)
         wanted = {key: index for index, key in keys.items()}
         file = _PackedFile(_folder(data, preprocessing, directory), preprocessing.size)
-        slots = file.find(wanted)
-        if len(slots) < len(wanted):
-            with _explaining_os_errors(file.folder), file.lock():
-                slots = file.find(wanted)
-                missing = {key: index for key, index in wanted.items() if key not in slots}
-                bar = progress and sys.stderr.isatty()
-                failures |= _decode_into(file, data, preprocessing, missing, bar=bar)
-                slots = file.find(wanted)
+        with _explaining_os_errors(file.folder):
+            slots = file.find(wanted)
+            if len(slots) < len(wanted):
+                with file.lock():
+                    slots = file.find(wanted)
+                    missing = {key: index for key, index in wanted.items() if key not in slots}
+                    bar = progress and sys.stderr.isatty()
+                    failures |= _decode_into(file, data, preprocessing, missing, bar=bar)
+                    slots = file.find(wanted)
+            self._pixels = file.map()
         if failures:
             _report(failures, data, on_error)
         kept = [index for index, key in keys.items() if key in slots]
         self.data = data if len(kept) == len(data) else data.subset(kept)
         """The dataset of the packed images: what was asked for, less what was skipped."""
         self._slots = np.array([slots[keys[index]] for index in kept], np.int64)
-        self._pixels = file.map()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -282,7 +283,7 @@ def _explaining_os_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise DataError(
-            f"{folder}: the cache cannot be written: "
+            f"{folder}: the cache cannot be used: "
             f"{'the disk is full' if full else error.strerror or error}. What is in it stays "
             "valid. Make room, or set MASKATLAS_CACHE to a folder on another disk."
         ) from error

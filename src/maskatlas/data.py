@@ -5,7 +5,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, SupportsIndex
+from typing import NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Batch(NamedTuple):
     """Which images these are."""
 
 
+@runtime_checkable
 class ImageStore(Protocol):
     """Where images lie: a folder, an unopened archive, a table, or a renderer.
 
@@ -78,6 +79,7 @@ class EncodedImages:
         return image_size(self.content(index), name=self.name(index))
 
 
+@runtime_checkable
 class RegionStore(Protocol):
     """Where the regions of attributes are known from."""
 

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -58,6 +58,7 @@ CELEBAMASK_ATTRIBUTES: Mapping[str, tuple[int, ...]] = {
 """The parts, by their ids, at which an attribute of CelebA is seen."""
 
 
+@runtime_checkable
 class MaskStore(Protocol):
     """Where masks of parts lie."""
 
