@@ -2,9 +2,13 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -72,3 +76,114 @@ def explain(
         features = network(images).features
         maps = METHODS[method](network, features, names)
     return interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageExplanation:
+    """What the network says of one image, and why; arrays on the CPU."""
+
+    name: str
+    image: UInt8[np.ndarray, "size size 3"]
+    """The image as the network saw it, RGB."""
+    attributes: tuple[str, ...]
+    """By score, the highest first."""
+    logits: Float[np.ndarray, " attribute"]
+    biases: Float[np.ndarray, " attribute"]
+    """What each logit is without any contribution: the classifier's bias."""
+    channels: Int[np.ndarray, "attribute top"]
+    """Ids of the channels that contribute most, for or against, the strongest first."""
+    channel_contributions: Float[np.ndarray, "attribute top"]
+    """What those channels add to the logit, over all positions."""
+    masks: Float[np.ndarray, "attribute top height width"]
+    """Masks of those channels, 0 to 1."""
+    contributions: Float[np.ndarray, "attribute height width"]
+    """What each position adds to the logit, over all channels; with the bias, it sums to it."""
+
+    @property
+    def scores(self) -> Float[np.ndarray, " attribute"]:
+        """Probability of each attribute."""
+        return 1 / (1 + np.exp(-self.logits))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names and numbers, without the arrays of positions."""
+        return {
+            "image": self.name,
+            "attributes": {
+                name: {
+                    "score": float(self.scores[k]),
+                    "logit": float(self.logits[k]),
+                    "bias": float(self.biases[k]),
+                    "channels": [
+                        {"channel": int(channel), "contribution": float(contribution)}
+                        for channel, contribution in zip(
+                            self.channels[k], self.channel_contributions[k], strict=True
+                        )
+                    ],
+                    "peak": self._peak(k),
+                }
+                for k, name in enumerate(self.attributes)
+            },
+        }
+
+    def _peak(self, attribute: int) -> dict[str, float]:
+        """Return where the contribution is highest: the centre of that position, 0 to 1."""
+        positions = self.contributions[attribute]
+        row, column = np.unravel_index(int(positions.argmax()), positions.shape)
+        height, width = positions.shape
+        return {
+            "x": (float(column) + 0.5) / width,
+            "y": (float(row) + 0.5) / height,
+            "contribution": float(positions[row, column]),
+        }
+
+
+def explain_image(
+    network: AttributeNetwork,
+    image: Image.Image,
+    name: str,
+    *,
+    attributes: Sequence[str] | None = None,
+    top: int = 3,
+) -> ImageExplanation:
+    """Explain what the network says of one image.
+
+    Args:
+        network: In eval mode, with sub-networks.
+        image: Any that Pillow opens.
+        name: What to call it.
+        attributes: Names; None means all.
+        top: How many channels of each attribute to show.
+
+    Raises:
+        ConfigError: An attribute that is not known, or a network without sub-networks.
+        ImageError: The image cannot be brought to RGB.
+    """
+    device = next(network.parameters()).device
+    pixels = network.preprocess(image).to(device)
+    names = [network.attributes[k] for k in network.attribute_indices(attributes)]
+    top = min(top, network.channels)
+    with torch.no_grad():
+        output = network(pixels[None])
+        rows = [network.attributes.index(n) for n in names]
+        parts = [network.contributions(output.features, [n])[0, 0] for n in names]
+        by_channel = torch.stack([part.sum((1, 2)) for part in parts])
+        channels = by_channel.abs().argsort(dim=1, descending=True, stable=True)[:, :top]
+        masks = [
+            network.masks(output.features, [n], ids)[0, 0]
+            for n, ids in zip(names, channels.tolist(), strict=True)
+        ]
+    assert network.subnetworks is not None
+    assert output.logits is not None
+    logits = output.logits[0, rows]
+    order = logits.argsort(descending=True, stable=True).cpu()
+    return ImageExplanation(
+        name=name,
+        image=(pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy(),
+        attributes=tuple(names[k] for k in order.tolist()),
+        logits=logits.cpu()[order].numpy(),
+        biases=network.subnetworks.bias.detach()[rows].cpu()[order].numpy(),
+        channels=channels.cpu()[order].numpy(),
+        channel_contributions=by_channel.gather(1, channels).cpu()[order].numpy(),
+        masks=torch.stack(masks).cpu()[order].numpy(),
+        contributions=torch.stack([part.sum(0) for part in parts]).cpu()[order].numpy(),
+    )

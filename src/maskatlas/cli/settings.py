@@ -32,8 +32,6 @@ def parse_with_settings(verb: type[_V], words: Sequence[str], prog: str, preset:
     file = _value_of("--config", words)
     if file is not None:
         settings = load_toml(Path(file), settings)
-        if named is not None:
-            settings = replace(settings, preset=named)
     return tyro.cli(verb, args=words, prog=prog, default=verb(settings=settings))  # type: ignore[call-arg]
 
 

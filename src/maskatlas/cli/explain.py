@@ -1,0 +1,91 @@
+"""``maskatlas explain``."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from maskatlas.cli.photos import open_photos
+from maskatlas.cli.runs import OnRun
+from maskatlas.cli.settings import split_commas
+from maskatlas.files import write_atomically
+
+if TYPE_CHECKING:
+    from maskatlas.explanations import ImageExplanation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(OnRun):
+    """Explain one's own images: a picture and the numbers of each.
+
+    Writes RUN/explanations/NAME.png and NAME.json: attributes by score, the channels that speak
+    for and against them most, their masks, and where in the image the evidence is.
+    """
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
+    """Image files."""
+    attributes: tuple[str, ...] = ()
+    """Only these, as A,B or A B; the picture then shows each of them."""
+    top: int = 3
+    """Channels of each attribute."""
+    out: Path | None = None
+    """Another folder for the pictures and numbers."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the numbers of all images as one JSON list."""
+
+    def run(self) -> int:
+        """Explain one image after another; exit 1 if one could not be read."""
+        from maskatlas.explanations import explain_image
+
+        network = self.network()
+        names = split_commas(self.attributes) or None
+        folder = self.run_folder / "explanations" if self.out is None else self.out
+        failed: list[Path] = []
+        results = []
+        taken: set[str] = set()
+        for path, image in open_photos(self.images, failed):
+            explanation = explain_image(network, image, str(path), attributes=names, top=self.top)
+            stem = free_name(path.stem, taken)
+            results.append(explanation.to_json())
+            self._write(explanation, folder / f"{stem}.png", folder / f"{stem}.json")
+        if self.json:
+            print(json.dumps(results, indent=2))  # noqa: T201
+        return int(bool(failed))
+
+    def _write(self, explanation: "ImageExplanation", picture: Path, numbers: Path) -> None:
+        import io
+
+        from maskatlas.figures import explain_picture
+
+        figure = explain_picture(
+            explanation.image,
+            explanation.attributes,
+            explanation.scores,
+            contributions=explanation.contributions,
+            channels=explanation.channels,
+            masks=explanation.masks,
+            details=len(explanation.attributes) if self.attributes else 4,
+        )
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=150)
+        write_atomically(picture, content.getvalue())
+        write_atomically(numbers, f"{json.dumps(explanation.to_json(), indent=2)}\n".encode())
+        if not self.json:
+            print(picture)  # noqa: T201
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """Return the stem, with a number behind it if images of two folders share it; note it."""
+    name, number = stem, 2
+    while name in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name)
+    return name
+
+
+def parse(words: Sequence[str], prog: str) -> Explain:
+    """Parse the command line after the verb."""
+    return tyro.cli(Explain, args=words, prog=prog)
