@@ -161,6 +161,7 @@ def _examples(
             network.masks(features, [name], ids.tolist())[:, 0]
             for name, ids in zip(network.attributes, channels, strict=True)
         ]
+        contributions = contribution_map(network, features, network.attributes)
     return Examples(
         names=tuple(data.names[index] for index in batch.indices.tolist()),
         images=batch.images.permute(0, 2, 3, 1).contiguous().numpy(),
@@ -168,5 +169,5 @@ def _examples(
         labels=labels.numpy(),
         channels=channels,
         masks=torch.stack(masks, dim=1).cpu().numpy(),
-        contributions=contribution_map(network, features, network.attributes).cpu().numpy(),
+        contributions=contributions.cpu().numpy(),
     )

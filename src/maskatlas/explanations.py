@@ -102,7 +102,7 @@ class ImageExplanation:
     @property
     def scores(self) -> Float[np.ndarray, " attribute"]:
         """Probability of each attribute."""
-        return 1 / (1 + np.exp(-self.logits))
+        return torch.from_numpy(self.logits).sigmoid().numpy()
 
     def to_json(self) -> dict[str, Any]:
         """Return names and numbers, without the arrays of positions."""
