@@ -26,18 +26,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #include <immintrin.h>
+#define AVX512 1
+#else
+#define AVX512 0
 #endif
-
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512BF16__)
+#if AVX512 && defined(__AVX512BF16__)
 #define DOT 1
 #else
 #define DOT 0
 #endif
 
 /* The register block: ROWS x VECTORS sums, VECTORS operands and a broadcast fit the registers. */
-#if defined(__AVX512F__)
+#if AVX512
 enum { LANES = 16, VECTORS = 4 };
 #elif defined(__AVX__)
 enum { LANES = 8, VECTORS = 2 };
@@ -116,37 +118,53 @@ INLINE vector load(const float *from) { return *(const vector *)from; }
 INLINE void store(float *to, vector value) { *(vector *)to = value; }
 INLINE vector all(float value) { return value - (vector){0}; }
 
-/* 2^x for |x| <= 1/2, relative error 7.5e-8 (fitted by least squares reweighted to minimax). */
-INLINE vector power_of_fraction(vector x) {
-    vector y = all(0x1.5c08e6p-10f);
-    y = y * x + 0x1.3d0c54p-7f;
-    y = y * x + 0x1.c6b6e4p-5f;
-    y = y * x + 0x1.ebf918p-3f;
-    y = y * x + 0x1.62e428p-1f;
-    return y * x + 0x1.000002p+0f;
-}
-
 #define MINUS_LOG2_E (-0x1.715476p+0f)
 
-/* 1 / (1 + 2^x): the sigmoid of z for x = -z log2 e. Not a number stays so. */
-INLINE vector sigmoid(vector x) {
-#if defined(__AVX512F__)
-    x = (vector)_mm512_min_ps(_mm512_set1_ps(126), _mm512_max_ps(_mm512_set1_ps(-126), (__m512)x));
-    vector whole = (vector)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT);
-    vector power = (vector)_mm512_scalef_ps((__m512)power_of_fraction(x - whole), (__m512)whole);
-    vector divisor = 1 + power;
+/* 1 / (1 + 2^x): the sigmoid of z for x = -z log2 e. Not a number stays so.
+ *
+ * 2^x is a polynomial of the fraction x - floor(x), fitted by least squares reweighted to minimax;
+ * relative error 1.5e-7, or 3e-6 where `coarse`, the reciprocal 6e-8 or 6e-5: bfloat16 brings 2e-3.
+ */
+#if AVX512
+INLINE vector sigmoid(const int coarse, vector x) {
+    if (!coarse) x = (vector)_mm512_min_ps(_mm512_set1_ps(126), (__m512)x);
+    vector whole = (vector)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEG_INF);
+    vector fraction = x - whole; /* vreduceps is no faster, and on Zen 4 very slow from memory */
+    vector power;
+    if (coarse) {
+        power = all(0x1.bb7cd4p-7f) * fraction + 0x1.aa13f2p-5f;
+        power = power * fraction + 0x1.ee798ap-3f;
+        power = power * fraction + 0x1.62d166p-1f;
+        power = power * fraction + 0x1.00002cp+0f;
+    } else {
+        power = all(0x1.ec320ap-10f) * fraction + 0x1.26900ep-7f;
+        power = power * fraction + 0x1.c95446p-5f;
+        power = power * fraction + 0x1.ebd5a8p-3f;
+        power = power * fraction + 0x1.62e4f6p-1f;
+        power = power * fraction + 0x1.fffffep-1f;
+    }
+    vector divisor = 1 + (vector)_mm512_scalef_ps((__m512)power, (__m512)whole);
     vector inverse = (vector)_mm512_rcp14_ps((__m512)divisor);
-    return inverse * (2 - divisor * inverse);
+    if (!coarse) inverse *= 2 - divisor * inverse;
+    return inverse;
+}
 #else
+INLINE vector sigmoid(const int coarse, vector x) {
+    (void)coarse;
     integers high = x > 126, low = x < -126;
     x = (vector)((high & (integers)all(126)) | (low & (integers)all(-126)) |
                  (~(high | low) & (integers)x));
     vector shifted = x + 0x1.8p23f; /* rounds, and leaves the whole number in the low bits */
-    vector whole = shifted - 0x1.8p23f;
+    vector whole = shifted - 0x1.8p23f, fraction = x - whole;
     vector scale = (vector)(((integers)shifted + 127) << 23);
-    return 1 / (1 + scale * power_of_fraction(x - whole));
-#endif
+    vector power = all(0x1.5c08e6p-10f) * fraction + 0x1.3d0c54p-7f; /* for fractions around 0 */
+    power = power * fraction + 0x1.c6b6e4p-5f;
+    power = power * fraction + 0x1.ebf918p-3f;
+    power = power * fraction + 0x1.62e428p-1f;
+    power = power * fraction + 0x1.000002p+0f;
+    return 1 / (1 + scale * power);
 }
+#endif
 
 /* ---- The register block ------------------------------------------------------------------ */
 
@@ -161,16 +179,17 @@ INLINE vector multiply_add(const int dot, unit left, vector right, vector sum) {
     return sum + all(value) * right;
 }
 
-/* out[row, column] (+)= sum over depth of left[row, depth] right[depth, column].
+/* out[row, column] = sum over depth of left[row, depth] right[depth, column], plus bias[column] if
+ * there is one, plus what stood there if `add`.
  * `across`: the rows of left lie side by side, its depth left_step apart; else the other way. */
 INLINE void multiply(const int dot, const int across, const int rows, const int vectors,
                      int64_t depth, const unit *left, int64_t left_step, const unit *right,
-                     int64_t right_step, float *out, int64_t out_step, int add) {
+                     int64_t right_step, const float *bias, float *out, int64_t out_step, int add) {
     vector sum[ROWS][VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) sum[r][v] = (vector){0};
+        for (int v = 0; v < vectors; v++) sum[r][v] = bias ? load(bias + v * LANES) : all(0);
     for (int64_t d = 0; d < depth; d++) {
         vector operand[VECTORS];
 #pragma GCC unroll 8
@@ -195,17 +214,18 @@ INLINE void multiply(const int dot, const int across, const int rows, const int 
 }
 
 typedef void Multiply(int64_t depth, const unit *left, int64_t left_step, const unit *right,
-                      int64_t right_step, float *out, int64_t out_step, int add);
+                      int64_t right_step, const float *bias, float *out, int64_t out_step,
+                      int add);
 
 #define NAME(dot, across, rows, vectors) multiply_##dot##across##rows##vectors
 #define DEFINE(dot, across, rows, vectors)                                                        \
     static void NAME(dot, across, rows, vectors)(                                                 \
         int64_t depth, const unit *left, int64_t left_step, const unit *right,                    \
-        int64_t right_step, float *out, int64_t out_step, int add) {                              \
-        multiply(dot, across, rows, vectors, depth, left, left_step, right, right_step, out,      \
-                 out_step, add);                                                                  \
+        int64_t right_step, const float *bias, float *out, int64_t out_step, int add) {           \
+        multiply(dot, across, rows, vectors, depth, left, left_step, right, right_step, bias,     \
+                 out, out_step, add);                                                             \
     }
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if AVX512 || defined(__aarch64__)
 #define EACH_WIDTH(dot, across, rows)                                                             \
     DEFINE(dot, across, rows, 1) DEFINE(dot, across, rows, 2) DEFINE(dot, across, rows, 3)        \
     DEFINE(dot, across, rows, 4)
@@ -258,7 +278,7 @@ struct Call {
     int64_t segments, segment_rows;                  /* backward: rows of a task */
     unit *weights, *weights_back;          /* packed: [k panel guide_depth column], [k panel depth guide] */
     float *bias;                           /* [k column] */
-    float *by_pooled, *by_mask;            /* [k image + 1 column]: gradients over positions; the last 0 */
+    float *arriving;                       /* [k image + 1 column / LANES 2 LANES]: p, q; 0 at the end */
     float *weight_parts, *bias_parts;      /* [segment k channel guide_column], [segment k column] */
     float *feature_sums, *guide_sums;      /* [row column]: the gradients of a chunk and those before */
     char *scratch;
@@ -434,27 +454,28 @@ static void pack_attribute(const struct Call *call, int64_t k, int64_t slot) {
     pack_weights_back(call, weight,
                       call->weights_back + slot * call->depth * call->guide_columns);
     float share = 1.0f / (float)problem->positions;
+    float *arriving = call->arriving + slot * (problem->images + 1) * 2 * call->columns;
     for (int64_t image = 0; image <= problem->images; image++) {
         int64_t from = (image * problem->attributes + k) * call->channels;
-        int64_t row = (slot * (problem->images + 1) + image) * call->columns;
-        for (int64_t c = 0; c < call->columns; c++) {
-            int real = image < problem->images && c < call->channels;
-            call->by_pooled[row + c] = real ? share * problem->pooled[from + c] : 0;
-            call->by_mask[row + c] = real ? share * problem->mask_mean[from + c] : 0;
-        }
+        for (int64_t c = 0; c < call->columns; c += LANES, arriving += 2 * LANES)
+            for (int64_t i = 0; i < LANES; i++) {
+                int real = image < problem->images && c + i < call->channels;
+                arriving[i] = real ? share * problem->pooled[from + c + i] : 0;
+                arriving[LANES + i] = real ? share * problem->mask_mean[from + c + i] : 0;
+            }
     }
 }
 
 /* ---- Forward --------------------------------------------------------------------------------- */
 
-/* Logits (times -log2 e, without bias) of up to ROWS rows and a panel of channels, to tile->block. */
+/* Logits (times -log2 e) of up to ROWS rows and a panel of channels, to tile->block. */
 INLINE int64_t logits(const struct Call *call, const struct Tile *tile, struct Panel panel,
                       int64_t slot, int64_t r, int64_t rows) {
     int64_t height = smaller(ROWS, rows - r);
     const unit *right = call->weights + call->guide_depth * (slot * call->columns + panel.first);
     BLOCKS[call->dot][0][height / 2 - 1][panel.vectors - 1](
         call->guide_depth, tile->guide_rows + r * call->packed_guide_row, call->packed_guide_row,
-        right, panel.width, tile->block, WIDTH, 0);
+        right, panel.width, call->bias + slot * call->columns + panel.first, tile->block, WIDTH, 0);
     return height;
 }
 
@@ -484,18 +505,17 @@ static void finish_image(const struct Call *call, struct Tile *tile, struct Pane
     memset(sums, 0, sizeof *sums);
 }
 
-static void add_masks(const struct Call *call, const struct Tile *tile, struct Panel panel,
-                      int64_t slot, int64_t block_row, int64_t r, int64_t count, struct Sums *sums) {
-    const float *bias = call->bias + slot * call->columns + panel.first;
+INLINE void add_masks(const int coarse, const struct Call *call, const struct Tile *tile,
+                      struct Panel panel, int64_t block_row, int64_t r, int64_t count,
+                      struct Sums *sums) {
     const float *features = tile->features + r * call->row + panel.first;
     const float *block = tile->block + block_row * WIDTH;
-    for (int64_t v = 0; v < panel.vectors; v++) {
-        vector shift = load(bias + v * LANES);
+    for (int64_t v = 0; v < panel.vectors; v++, block += LANES, features += LANES) {
         vector masks = sums->masks[v], attended = sums->attended[v];
         for (int64_t i = 0; i < count; i++) {
-            vector mask = sigmoid(load(block + i * WIDTH + v * LANES) + shift);
+            vector mask = sigmoid(coarse, load(block + i * WIDTH));
             masks += mask;
-            attended += mask * load(features + i * call->row + v * LANES);
+            attended += mask * load(features + i * call->row);
         }
         sums->masks[v] = masks;
         sums->attended[v] = attended;
@@ -540,7 +560,10 @@ static void forward_task(const struct Call *call, struct Tile *tile, int64_t chu
                     int64_t end = smaller(r + height, count);
                     for (int64_t i = r, next; i < end; i = next) {
                         for (next = i + 1; next < end && tile->image[next] == tile->image[i];) next++;
-                        add_masks(call, tile, panel, slot, i - r, i, next - i, &sums);
+                        if (call->dot)
+                            add_masks(1, call, tile, panel, i - r, i, next - i, &sums);
+                        else
+                            add_masks(0, call, tile, panel, i - r, i, next - i, &sums);
                         if (next == count || tile->image[next] != tile->image[i])
                             finish_image(call, tile, panel, chunk_first + slot, tile->image[i],
                                          group_first, first, first + count, &sums);
@@ -552,56 +575,55 @@ static void forward_task(const struct Call *call, struct Tile *tile, int64_t chu
 
 /* ---- Backward -------------------------------------------------------------------------------- */
 
+/* Keep t of one vector of channels and two rows as an operand of both products. */
+INLINE void store_slopes(const int dot, vector first, vector second, unit *row, unit *next_row,
+                         unit *pairs) {
 #if DOT
-INLINE void store_pair(const struct Call *call, struct Tile *tile, int64_t r, int64_t c,
-                       vector first, vector second) {
-    static const uint16_t interleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                             21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                             11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
-    uint16_t *row = (uint16_t *)(tile->slope_rows + r * call->packed_row) + c;
-    _mm256_store_si256((__m256i *)row, _mm512_castsi512_si256(both));
-    _mm256_store_si256((__m256i *)(row + 2 * call->packed_row),
-                       _mm512_extracti64x4_epi64(both, 1));
-    _mm512_store_si512(tile->slope_pairs + r / 2 * call->row + c,
-                       _mm512_permutexvar_epi16(_mm512_loadu_si512(interleaved), both));
-}
+    if (dot) {
+        static const uint16_t interleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                 21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+        _mm256_store_si256((__m256i *)row, _mm512_castsi512_si256(both));
+        _mm256_store_si256((__m256i *)next_row, _mm512_extracti64x4_epi64(both, 1));
+        _mm512_store_si512(pairs,
+                           _mm512_permutexvar_epi16(_mm512_loadu_si512(interleaved), both));
+        return;
+    }
 #endif
+    (void)dot, (void)pairs;
+    store((float *)row, first);
+    store((float *)next_row, second);
+}
 
-/* From the logits of a block: its share of df, of db, and t as an operand of both products. */
+/* From the logits of a block: its share of df, of db, and t. */
 INLINE void slopes(const int dot, const struct Call *call, struct Tile *tile, struct Panel panel,
                    int64_t slot, int64_t r, int64_t height, float *feature_sums, vector *bias_sums) {
-    const float *bias = call->bias + slot * call->columns + panel.first;
-    int64_t slab = slot * (call->problem->images + 1);
+    const float *arriving = call->arriving + slot * (call->problem->images + 1) * 2 * call->columns;
+    int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
     for (int64_t i = 0; i < height; i += 2) {
-        int64_t at[2], row[2];
-        for (int s = 0; s < 2; s++) {
-            at[s] = (slab + tile->image[r + i + s]) * call->columns + panel.first;
-            row[s] = (r + i + s) * call->row + panel.first;
-        }
-        for (int64_t v = 0, c = 0; v < panel.vectors; v++, c += LANES) {
-            vector slope[2], shift = load(bias + c);
+        const float *block = tile->block + i * WIDTH;
+        const float *features = tile->features + (r + i) * step + c;
+        float *sums = feature_sums + (r + i) * step + c;
+        const float *by[2] = {arriving + 2 * (tile->image[r + i] * call->columns + c),
+                              arriving + 2 * (tile->image[r + i + 1] * call->columns + c)};
+        unit *row = tile->slope_rows + (r + i) * call->packed_row + c / LANES * units;
+        unit *next_row = row + call->packed_row;
+        unit *pairs = dot ? tile->slope_pairs + (r + i) / 2 * step + c : NULL;
+        for (int64_t v = 0; v < panel.vectors; v++) {
+            vector slope[2];
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++) {
-                vector mask = sigmoid(load(tile->block + (i + s) * WIDTH + c) + shift);
-                vector by_pooled = load(call->by_pooled + at[s] + c);
-                vector by_mask = by_pooled * load(tile->features + row[s] + c) +
-                                 load(call->by_mask + at[s] + c);
-                slope[s] = by_mask * (mask - mask * mask);
-                if (feature_sums) {
-                    float *sum = feature_sums + row[s] + c;
-                    store(sum, load(sum) + by_pooled * mask);
-                }
+                vector mask = sigmoid(dot, load(block + s * WIDTH));
+                vector by_pooled = load(by[s]), by_mask = load(by[s] + LANES);
+                slope[s] = (by_pooled * load(features + s * step) + by_mask) * (mask - mask * mask);
+                store(sums + s * step, load(sums + s * step) + by_pooled * mask);
+                by[s] += 2 * LANES;
             }
             bias_sums[v] += slope[0] + slope[1];
-#if DOT
-            if (dot) {
-                store_pair(call, tile, r + i, panel.first + c, slope[0], slope[1]);
-                continue;
-            }
-#endif
-            store((float *)tile->slope_pairs + row[0] + c, slope[0]);
-            store((float *)tile->slope_pairs + row[1] + c, slope[1]);
+            store_slopes(dot, slope[0], slope[1], row, next_row, pairs);
+            block += LANES, features += LANES, sums += LANES;
+            row += units, next_row += units, pairs += dot ? LANES : 0;
         }
     }
 }
@@ -611,14 +633,14 @@ static void begin_gradients(const struct Call *call, const struct Tile *tile, in
                             float *feature_sums, float *guide_sums) {
     const struct Problem *problem = call->problem;
     float scale = (float)problem->offset / (float)problem->positions;
-    for (int64_t r = 0; feature_sums && r < count; r++) {
+    for (int64_t r = 0; r < count; r++) {
         float *sum = feature_sums + r * call->row;
         if (r && tile->image[r] == tile->image[r - 1]) {
             memcpy(sum, sum - call->row, call->row * 4);
             continue;
         }
         memset(sum, 0, call->row * 4);
-        if (!problem->feature_gradient.data || tile->image[r] == problem->images) continue;
+        if (tile->image[r] == problem->images) continue;
         const float *from = problem->pooled +
                             tile->image[r] * problem->attributes * call->channels;
         for (int64_t k = 0; k < problem->attributes; k++, from += call->channels)
@@ -636,7 +658,7 @@ static void add_weight_gradient(const struct Call *call, const struct Tile *tile
         for (int64_t c = 0, height; c < even; c += height) {
             height = smaller(ROWS, even - c);
             BLOCKS[call->dot][1][height / 2 - 1][panel.vectors - 1](
-                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row,
+                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row, NULL,
                 out + c * call->guide_columns + g, call->guide_columns, add);
         }
     }
@@ -651,7 +673,7 @@ static void add_guide_gradient(const struct Call *call, const struct Tile *tile,
             height = smaller(ROWS, rows - r);
             BLOCKS[call->dot][0][height / 2 - 1][panel.vectors - 1](
                 call->depth, tile->slope_rows + r * call->packed_row, call->packed_row, right,
-                panel.width, out + r * call->guide_row + g, call->guide_row, 1);
+                panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
         }
     }
 }
@@ -696,9 +718,8 @@ static void backward_task(const struct Call *call, struct Tile *tile, int64_t ch
     for (int64_t first = start; first < stop; first += tile_rows) {
         int64_t count = smaller(tile_rows, stop - first);
         int64_t rows = read_tile(call, tile, first, count);
-        float *feature_sums = call->feature_sums ? call->feature_sums + first * call->row : NULL;
-        float *guide_sums = call->shared ? feature_sums
-                            : call->guide_sums ? call->guide_sums + first * call->guide_row : NULL;
+        float *feature_sums = call->feature_sums + first * call->row;
+        float *guide_sums = call->guide_sums ? call->guide_sums + first * call->guide_row : NULL;
         if (begins) begin_gradients(call, tile, rows, feature_sums, guide_sums);
         for (int64_t slot = 0; slot < chunk_count; slot++)
             backward_attribute(call, tile, slot, rows, feature_sums, guide_sums, segment,
@@ -828,15 +849,14 @@ static void lay_out(struct Call *call, char *memory, size_t *bytes) {
         int guides = call->shared ? problem->feature_gradient.data != NULL
                                   : problem->guide_gradient.data != NULL;
         call->weights_back = (unit *)take(&memory, chunk * call->depth * call->guide_columns * 4);
-        call->by_pooled = (float *)take(&memory, of_results);
-        call->by_mask = (float *)take(&memory, of_results);
+        call->arriving = (float *)take(&memory, 2 * of_results);
         call->bias_parts = (float *)take(&memory, call->segments * chunk * call->columns * 4);
         if (problem->weight_gradient)
             call->weight_parts = (float *)take(&memory, call->segments * chunk * slab * 4);
-        if (problem->feature_gradient.data)
-            call->feature_sums = (float *)take(&memory, rows * call->row * 4);
-        if (guides && !call->shared)
-            call->guide_sums = (float *)take(&memory, rows * call->guide_row * 4);
+        call->feature_sums = (float *)take(&memory, rows * call->row * 4);
+        if (guides)
+            call->guide_sums = call->shared ? call->feature_sums
+                                            : (float *)take(&memory, rows * call->guide_row * 4);
     }
     tile_of(call, memory, &call->scratch_bytes);
     call->scratch = take(&memory, problem->threads * call->scratch_bytes);
