@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -89,6 +89,7 @@ def test_indices() -> None:
             data[place]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.data())
 def test_subset_of_a_subset(first: list[int], more: st.DataObject) -> None:
     second = more.draw(st.lists(st.integers(0, len(first) - 1), max_size=8))
@@ -125,6 +126,7 @@ def test_content_keys_differ() -> None:
     assert all(len(data.content_key(place)) == 16 for place in range(5))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 2**40), st.integers(0, 100))
 def test_epoch_order(count: int, seed: int, epoch: int) -> None:
     order = epoch_order(count, seed, epoch)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -88,6 +88,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP"])
+@settings(deadline=None)
 @given(share=st.floats(0.05, 0.9))
 def test_truncated(kind: str, share: float) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
@@ -246,6 +247,7 @@ def test_damage_found_late_is_an_image_error(tmp_path: Path) -> None:
         Preprocessing(8).image(opened)
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 40),
     height=st.integers(1, 40),

@@ -112,10 +112,10 @@ def _open_folder(root: Path, ignore: Sequence[str]) -> AttributeDataset:
 
 def _find_layout(root: Path) -> Callable[[Sequence[str]], AttributeDataset] | None:
     """What opens this folder, given the columns to ignore; None if its layout is unknown."""
-    if (celeba := find_celeba(root)) is not None:
-        return lambda _: open_celeba(celeba)
     if (celebamask := find_celebamask(root)) is not None:
         return lambda _: open_celebamask(celebamask)
+    if (celeba := find_celeba(root)) is not None:
+        return lambda _: open_celeba(celeba)
     if (lfwa := find_lfwa(root)) is not None:
         return lambda _: open_lfwa(lfwa)
     if shards := find_parquet(root):

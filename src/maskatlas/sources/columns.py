@@ -227,11 +227,7 @@ def _content(
     if not rows.names:
         problems.add(1, "there is no row below the header")
     problems.check_names(rows.names, rows.lines)
-    _check_cells(problems, attributes, rows)
-    if not unknown:
-        for row, column in np.argwhere(rows.codes == UNKNOWN).tolist():
-            what = f"{rows.names[row]}, {attributes[column]}: expected -1, 0 or 1, found nothing"
-            problems.add(rows.lines[row], what)
+    _check_cells(problems, attributes, rows, unknown)
     problems.check_mixture(1, attributes, rows.codes)
     splits = None if roles.split is None else _splits(problems, rows)
     problems.raise_any()
@@ -244,22 +240,27 @@ def _content(
     )
 
 
-def _check_cells(problems: Problems, attributes: Sequence[str], rows: _Rows) -> None:
+def _check_cells(problems: Problems, attributes: Sequence[str], rows: _Rows, unknown: bool) -> None:
     """Note bad cells; a column with no good one counts as one error."""
-    hopeless = (rows.codes == BAD).any(axis=0) & ~np.isin(
-        rows.codes, (ABSENT, PRESENT, MINUS_ONE)
-    ).any(axis=0)
+    expected = "expected 0, 1, -1, true or false" + (", or nothing" if unknown else "")
+    wrong = dict(rows.bad)
+    if not unknown:
+        for row, column in np.argwhere(rows.codes == UNKNOWN).tolist():
+            wrong[row, column] = ""
+    columns = range(len(attributes))
+    good = [bool(np.isin(rows.codes[:, c], (ABSENT, PRESENT, MINUS_ONE)).any()) for c in columns]
     told: set[int] = set()
-    for (row, column), cell in rows.bad.items():
-        expected = f"{attributes[column]}: expected 0, 1, -1, true, false or nothing"
-        if not hopeless[column]:
-            problems.add(rows.lines[row], f"{rows.names[row]}, {expected}, found {cell[:40]!r}")
+    for (row, column), cell in sorted(wrong.items()):
+        name = attributes[column]
+        found = repr(cell[:40]) if cell else "nothing"
+        if good[column]:
+            problems.add(rows.lines[row], f"{rows.names[row]}, {name}: {expected}, found {found}")
         elif column not in told:
             told.add(column)
             problems.add(
                 rows.lines[row],
-                f"column {expected}, found {cell[:40]!r} and no label in any row; if it is no "
-                f"attribute, use --data.ignore {attributes[column]}",
+                f"column {name}: {expected}, found {found} and no label in any row; if it is no "
+                f"attribute, use --data.ignore {name}",
             )
 
 

@@ -97,7 +97,7 @@ def read_text(path: Path, expected: str) -> str:
         raise DataError(
             f"{path}: expected {expected}; cannot be read: {error.strerror}."
         ) from error
-    found = describe_content(data)
+    found = "binary data" if b"\x00" in data[512:] else describe_content(data)
     if not found.startswith("text"):
         raise DataError(f"{path}: expected {expected}, found {found}. Fetch the file again.")
     try:

@@ -34,8 +34,6 @@ def open_lfwa(path: Path) -> AttributeDataset:
     """
     root = path.parent
     table = _read_table(path)
-    people = [name.split("/")[0] for name in table.names]
-    numbers = {person: number for number, person in enumerate(sorted(set(people)))}
     folder = next((at for at in (root / _IMAGES / _IMAGES, root / _IMAGES) if at.is_dir()), None)
     if folder is None:
         raise DataError(f"{root}: has labels of LFWA but no folder {_IMAGES}. Fetch it.")
@@ -45,24 +43,29 @@ def open_lfwa(path: Path) -> AttributeDataset:
         if person.is_dir()
         for name in list_images(person, within=folder)
     }
-    rows = [row for row, name in enumerate(table.names) if name in found]
-    unlabelled = len(found) - len(rows)
-    # the published table leaves 90 images of the published folder out
-    notes = [f"{unlabelled} images in {folder} have no label; left out."] if unlabelled else []
+    notes = []
+    if unlabelled := len(found - set(table.names)):
+        # the published table leaves 90 images of the published folder out
+        notes.append(f"{unlabelled} images in {folder} have no label; left out.")
     splits = None
     if (root / _PARTITION).is_file():
         splits = _read_partition(root / _PARTITION, len(table.names))
-        rows = [row for row in rows if splits[row]]
         if outside := splits.count(""):
             notes.append(f"{outside} labelled images are in no split; left out.")
-    listing = Listing(
-        table,
-        splits,
-        np.array([numbers[person] for person in people], np.int64),
-        tuple(notes),
-    )
+            table = _keep(table, [row for row, split in enumerate(splits) if split])
+            splits = tuple(split for split in splits if split)
+    people = [name.split("/")[0] for name in table.names]
+    numbers = {person: number for number, person in enumerate(sorted(set(people)))}
+    identities = np.array([numbers[person] for person in people], np.int64)
+    rows = [row for row, name in enumerate(table.names) if name in found]
     images = FolderImages(folder, [table.names[row] for row in rows])
+    listing = Listing(table, splits, identities, tuple(notes))
     return listing.dataset("lfwa", root, rows, images)
+
+
+def _keep(table: LabelTable, rows: Sequence[int]) -> LabelTable:
+    names = tuple(table.names[row] for row in rows)
+    return LabelTable(table.attributes, names, table.labels[list(rows)])
 
 
 def _read_table(path: Path) -> LabelTable:
@@ -112,12 +115,14 @@ def _read_matlab(path: Path, variables: Sequence[str]) -> dict[str, Any]:
         import h5py
     except ImportError as error:
         raise DataError(f"{path}: needs h5py: pip install 'maskatlas[lfwa]'.") from error
+    from scipy.io.matlab import MatReadError
+
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path, "r") as file:
                 return {name: _matlab_value(file, file[name]) for name in variables}
         return _read_older(path, variables)
-    except (OSError, KeyError, ValueError, TypeError, NotImplementedError) as error:
+    except (OSError, KeyError, ValueError, TypeError, MatReadError, NotImplementedError) as error:
         with path.open("rb") as opened:
             found = describe_content(opened.read(512))
         raise DataError(

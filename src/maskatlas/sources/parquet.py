@@ -160,13 +160,14 @@ def _read_shard(path: Path, ignore: Sequence[str]) -> _Shard:
     names = CELEBA_ATTRIBUTES if packed else attributes
     problems.check_mixture(1, names, codes)
     problems.raise_any()
+    kept = [column for column, name in enumerate(names) if name not in ignore]
     apart = {*attributes, _IMAGE, identity}
     return _Shard(
         path=path,
         split=split,
-        attributes=tuple(names),
+        attributes=tuple(names[column] for column in kept),
         names=[os.path.basename(name or "") for name in paths],
-        codes=codes,
+        codes=codes[:, kept],
         identities=None if identity is None else _identities(table.column(identity)),
         others=tuple(name for name in file.schema_arrow.names if name not in apart),
     )
@@ -220,12 +221,15 @@ def _packed_codes(problems: Problems, table: Any) -> UInt8[np.ndarray, "image at
     return codes
 
 
-def _shown(value: int) -> str:
+def _shown(value: np.int64) -> str:
     return "nothing" if value == -2 else str(value)
 
 
-def _code_of(values: np.ndarray) -> np.ndarray:
-    return np.select([values == 1, values == 0, values == -1], [PRESENT, ABSENT, MINUS_ONE], BAD)
+def _code_of(values: Int64[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    codes = np.full(values.shape, BAD, np.uint8)
+    for value, code in ((1, PRESENT), (0, ABSENT), (-1, MINUS_ONE)):
+        codes[values == value] = code
+    return codes
 
 
 def _identities(column: Any) -> Int64[np.ndarray, " image"]:
