@@ -4,13 +4,15 @@ gloo on CPUs, nccl on GPUs. Which machine does what is torchrun's affair.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from jaxtyping import Shaped
 from torch import Tensor
 
 TIMEOUT = timedelta(minutes=10)
@@ -59,13 +61,27 @@ def sum_(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def gather(value: Any) -> list[Any]:
-    """Return everybody's value, in order of rank; values are records of arrays."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
-    return values
+def mean(tensor: Tensor) -> Tensor:
+    """Return the mean over processes; no gradient."""
+    return sum_(tensor.detach().clone()) / world_size()
+
+
+def gather(
+    arrays: Mapping[str, Shaped[np.ndarray, "..."]],
+) -> list[dict[str, Shaped[np.ndarray, "..."]]]:
+    """Return everybody's arrays, in order of rank; they have the same names, types and shapes.
+
+    PyTorch's own gathering of objects would pickle them.
+    """
+    records: list[dict[str, Shaped[np.ndarray, ...]]] = [{} for _ in range(world_size())]
+    for name, array in arrays.items():
+        mine = torch.from_numpy(np.array(array))
+        parts = [torch.empty_like(mine) for _ in records] if dist.is_initialized() else [mine]
+        if dist.is_initialized():
+            dist.all_gather(parts, mine)
+        for record, part in zip(records, parts, strict=True):
+            record[name] = part.numpy()
+    return records
 
 
 class _Sum(torch.autograd.Function):
@@ -82,7 +98,7 @@ class _Sum(torch.autograd.Function):
 
 def differentiable_sum(tensor: Tensor) -> Tensor:
     """Return the sum over processes, with its gradient."""
-    summed: Tensor = _Sum.apply(tensor)
+    summed: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
     return summed
 
 

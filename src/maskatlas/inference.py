@@ -96,13 +96,13 @@ def predict(
                 head[batch.indices] = logits.to("cpu", torch.float64)
         if output.mask_mean is not None:
             lit += output.mask_mean.mean((1, 2)).sum().to("cpu", torch.float64)
-    parts = [
+    logits, multilabel_logits = (
         distributed.sum_(head).to(torch.float32) if there else None
         for head, there in zip(heads, present, strict=True)
-    ]
+    )
     count = len(images) if indices is None else len(indices)
     mask_mean = distributed.sum_(lit).item() / count if present[0] else None
-    return Predictions(*parts, mask_mean)
+    return Predictions(logits, multilabel_logits, mask_mean)
 
 
 def labels_for(

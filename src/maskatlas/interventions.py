@@ -40,7 +40,8 @@ def channel_drops(
         precision: As in :class:`maskatlas.config.TrainConfig`, the same before and after.
         title: Shown before a progress bar; None shows none.
     """
-    assert network.subnetworks is not None, "there are no masks to switch channels of"
+    subnetworks = network.subnetworks
+    assert subnetworks is not None, "there are no masks to switch channels of"
     batches = [
         (batch.indices, output.features)
         for batch, output in passes(network, images, indices=sample, precision=precision)
@@ -53,7 +54,7 @@ def channel_drops(
         for indices, features in batches:
             replaced = features if channel is None else _without(features, channel, means)
             with torch.no_grad(), autocast(features.device, precision):
-                logits, _ = network.subnetworks(replaced)
+                logits, _ = subnetworks(replaced)
             scores[indices] = logits.to("cpu", torch.float64)
         return auroc(distributed.sum_(scores)[sample].numpy(), truth)
 
@@ -65,7 +66,7 @@ def channel_drops(
 
 def evenly_spread(count: int, most: int) -> Int64[Tensor, " chosen"]:
     """Return at most so many of the indices 0 to count - 1, at equal distances."""
-    return torch.linspace(0, count - 1, min(count, most)).round().to(torch.int64).unique()
+    return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
 
 
 def _channel_means(

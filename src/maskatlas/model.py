@@ -86,7 +86,8 @@ class SubNetworks(nn.Module):
         weight = self.mask_weight[rows][:, columns].flatten(0, 1)[:, :, None, None]
         bias = self.mask_bias[rows][:, columns].flatten()
         masks = nn.functional.conv2d(features, weight.to(features.dtype), bias.to(features.dtype))
-        return masks.sigmoid().unflatten(1, (len(attributes), len(channels)))
+        shape = len(masks), len(attributes), len(channels), *masks.shape[2:]
+        return masks.sigmoid().reshape(shape)
 
     def contributions(
         self,
@@ -295,7 +296,8 @@ class AttributeNetwork(nn.Module):
         with torch.device("meta"):
             network = build_network(config, attributes)
         network.load_state_dict(state, assign=True)
-        return network.to(memory_format=torch.channels_last).eval()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network.eval()
 
 
 def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:

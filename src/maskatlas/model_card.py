@@ -83,5 +83,5 @@ def _row(name: str, values: Sequence[float]) -> str:
 
 def _escaped(name: str) -> str:
     """Return a name as text that Markdown leaves alone."""
-    marks = {mark: f"\\{mark}" for mark in "\\`*_{}[]<>()#+-.!|$&~"}
-    return name.translate(str.maketrans(marks)).replace("\n", " ")
+    marks = {ord(mark): f"\\{mark}" for mark in "\\`*_{}[]<>()#+-.!|$&~"}
+    return name.translate(marks).replace("\n", " ")

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +22,9 @@ from maskatlas.devices import autocast
 from maskatlas.errors import ConfigError, TrainingError
 from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import AttributeNetwork, Output
+
+MOST_NAMES = 64
+"""Images that an error names."""
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -60,7 +63,8 @@ class Optimization:
         self.total = self.steps_per_epoch * config.train.epochs
         self.number = 0
         self.dtype = torch.float64 if config.train.precision == "float64" else torch.float32
-        self.network = network.to(device, self.dtype, memory_format=torch.channels_last).train()
+        self.network = network.to(device, self.dtype).train()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
         self.optimizer = _adamw(self.network, config.train)
         self._order: tuple[int, Int64[Tensor, " image"]] | None = None
@@ -80,7 +84,7 @@ class Optimization:
         """Take one step.
 
         Raises:
-            TrainingError: The loss is not finite; no weight has been changed then.
+            TrainingError: The loss or its gradient is not finite; no weight has been changed then.
         """
         indices = self._indices()
         batch = self.images.batch(indices[self.part])
@@ -99,10 +103,11 @@ class Optimization:
         with autocast(self.device, self.config.train.precision):
             output: Output = self._parallel(images)
         terms = loss_terms(output, images, labels, self.config.loss)
-        self._check(terms.total, indices)
+        self._check("the loss", distributed.mean(terms.total), indices)
         self.optimizer.zero_grad()
         terms.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
+        self._check("the norm of the gradient", norm, indices)
         rate = learning_rate(self.number, self.total, self.config.train)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -119,15 +124,15 @@ class Optimization:
         start = self.number % self.steps_per_epoch * self.batch_size
         return self._order[1][start : start + self.batch_size]
 
-    def _check(self, loss: Tensor, indices: Int64[Tensor, " batch"]) -> None:
-        bad = (~loss.detach().isfinite()).to(torch.float32)
-        if distributed.sum_(bad).item():
+    def _check(self, what: str, value: Float[Tensor, ""], indices: Int64[Tensor, " batch"]) -> None:
+        """Raise unless a number that is the same on every process is finite."""
+        if not math.isfinite(number := value.item()):
             names = [self.images.data.names[index] for index in indices.tolist()]
-            listed = ", ".join(names[:16]) + (", ..." if len(names) > 16 else "")
+            listed = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
             raise TrainingError(
-                f"step {self.number}: the loss is {loss.item()}, expected a finite number; the "
-                f"batch was {listed}. The last good checkpoint is kept. Look at these images, or "
-                "lower train.learning-rate"
+                f"step {self.number}: {what} is {number}, expected a finite number; the batch was "
+                f"{listed}. The last good checkpoint is kept. Look at these images, or start "
+                "another run with a lower train.learning-rate"
             )
 
     @torch.no_grad()

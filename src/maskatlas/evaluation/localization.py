@@ -38,8 +38,8 @@ class PointingGame:
     @property
     def accuracy(self) -> Float[np.ndarray, " attribute"]:
         """Hits over images, NaN for an attribute without any."""
-        images = np.array([count or np.nan for count in self.images])
-        return np.array(self.hits) / images
+        pairs = zip(self.hits, self.images, strict=True)
+        return np.array([hits / images if images else np.nan for hits, images in pairs])
 
     @property
     def mean(self) -> float:
