@@ -114,7 +114,7 @@ class LossConfig(Section):
 class TrainConfig(Section):
     """The training loop."""
 
-    epochs: Positive = 12
+    epochs: Positive = 10
     """Passes over the training images."""
     batch_size: Positive = 64
     """Images of one step, over all processes together."""
@@ -171,8 +171,8 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(preset="celeba-64"),
     "demo": Config(
         preset="demo",
-        model=ModelConfig(channels=32),
-        train=TrainConfig(epochs=20),
+        model=ModelConfig(channels=64),
+        train=TrainConfig(epochs=16, batch_size=32, learning_rate=4e-3, ema=0.99),
     ),
     "paper": Config(
         preset="paper",
