@@ -171,8 +171,8 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(preset="celeba-64"),
     "demo": Config(
         preset="demo",
-        model=ModelConfig(channels=64),
-        train=TrainConfig(epochs=16, batch_size=32, learning_rate=4e-3, ema=0.99),
+        model=ModelConfig(channels=64, depth=2),
+        train=TrainConfig(epochs=20, batch_size=32, learning_rate=4e-3, ema=0.99),
     ),
     "paper": Config(
         preset="paper",
