@@ -155,8 +155,8 @@ def _check_splits(data: AttributeDataset, split: str | None, counts: Mapping[str
             names = data.absent[name]
             raise DataError(
                 f"{data.path}: split {name} is empty: {len(names)} images of it have labels, such "
-                f"as {names[0]}, but none of them is there. Fetch them, or ask for a split that "
-                f"has images: {there}."
+                f"as {names[0]}, but none of them is there. Fetch them, take their labels out of "
+                f"the table, or ask for a split that has images: {there}."
             )
     if split is not None and not counts.get(split):
         raise DataError(
