@@ -4,6 +4,8 @@ What happens to an image is a pure function of (seed, step, place in the global 
 run and one on several processes see the very same images as an uninterrupted one on one process.
 """
 
+import hashlib
+
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -32,7 +34,8 @@ def augment(
         flip: Whether to mirror.
         shift: Largest shift, in pixels.
     """
-    generator = torch.Generator().manual_seed(seed * 2**32 + step)
+    mixed = hashlib.blake2b(f"augment {seed} {step}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(mixed, "little", signed=True))
     draws = torch.rand((batch, 3), generator=generator)[part]
     side = images.shape[-1]
     offsets = (draws[:, :2] * (2 * shift + 1)).long() - shift

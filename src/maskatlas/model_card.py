@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from maskatlas._version import __version__
 from maskatlas.config import Config
 from maskatlas.metrics import Metrics
+from maskatlas.sources.listing import split_of
 
 _CARD = """---
 library_name: maskatlas
@@ -57,7 +58,7 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         "multi-label classifier": config.model.multilabel,
         "reconstructor": config.model.reconstructor,
     }
-    overlap = config.train.validation in config.train.splits
+    overlap = split_of(config.train.validation) in map(split_of, config.train.splits)
     return _CARD.format(
         version=__version__,
         count=len(attributes),

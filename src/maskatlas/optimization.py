@@ -105,7 +105,7 @@ class Optimization:
         terms = loss_terms(output, images, labels, self.config.loss)
         self._check("the loss", distributed.mean(terms.total), indices)
         self.optimizer.zero_grad()
-        terms.total.backward()  # type: ignore[no-untyped-call]
+        terms.total.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
         self._check("the norm of the gradient", norm, indices)
         rate = learning_rate(self.number, self.total, self.config.train)

@@ -1,15 +1,13 @@
 """The loop: steps, a look at the masks, validation, checkpoints, and the best model kept."""
 
+import copy
 import logging
+import math
 import signal
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
-from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -18,20 +16,20 @@ from maskatlas import distributed
 from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, load_latest, save_state
 from maskatlas.config import Config, dump_toml, load_toml, to_mapping
-from maskatlas.data import AttributeDataset
-from maskatlas.devices import choose_device
-from maskatlas.errors import ConfigError, DataError, RunError
+from maskatlas.devices import choose_device, deterministic
+from maskatlas.errors import ConfigError, DataError, RunError, TrainingError
 from maskatlas.files import write_atomically
 from maskatlas.inference import predict
+from maskatlas.interruption import Interrupted, StopRequest, stop_request
 from maskatlas.losses import LossTerms
 from maskatlas.metrics import attribute_metrics
 from maskatlas.model import Output, build_network, parameter_shapes
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
-from maskatlas.sources import open_dataset
 from maskatlas.sources.listing import split_of
 from maskatlas.statistics import OUT
-from maskatlas.training_log import MaskHealth, MetricsFile, mask_health
+from maskatlas.training_data import Data, open_data
+from maskatlas.training_log import TrainingLog, mask_health
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,21 +37,6 @@ LINE_STEPS = 20
 """Steps between two lines of metrics."""
 LOG_SECONDS = 15.0
 """Seconds between two lines of progress where there is no terminal."""
-
-
-class Interrupted(BaseException):
-    """Training was asked to stop, and has saved a checkpoint."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; go on with --resume")
-        self.exit_code = 128 + number
-
-
-class Data(NamedTuple):
-    """The images that a run learns from, and those that choose its best checkpoint."""
-
-    training: AttributeDataset
-    validation: AttributeDataset
 
 
 def train(config: Config, run: Path, *, resume: bool = False) -> Path:
@@ -70,98 +53,34 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         validation images are among the training ones.
 
     Raises:
+        DataError: The data cannot be read, or has changed since the run was started.
         RunError: The folder holds a run and ``resume`` is off.
         ConfigError: The run in it has another configuration.
+        CheckpointError: A checkpoint cannot be written; those before it stay.
         TrainingError: The loss is no longer finite.
         Interrupted: SIGTERM or SIGINT came; a checkpoint of the last whole step is saved.
     """
     device = choose_device(config.device)
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    with distributed.process_group(device), _signals() as received:
+    with (
+        deterministic(config.train.deterministic),
+        distributed.process_group(device),
+        stop_request() as stop,
+    ):
         _check_claim(config, run, resume=resume)
         data = open_data(config)
-        _claim(config, run)
-        torch.manual_seed(config.seed)
-        network = build_network(config.model, data.training.attributes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = build_network(config.model, data.training.attributes)
         training, validation = (
             PackedImages(part, network.preprocessing, progress=True) for part in data
         )
         optimization = Optimization(config, network, training, device)
-        _Run(optimization, validation, run, resume=resume).finish(received)
+        _claim(config, run)
+        state = _earlier_state(optimization, data, run) if resume else None
+        with closing(_Run(optimization, validation, run, data.fingerprint, state)) as running:
+            running.finish(stop)
         distributed.barrier()
     return run / "model"
-
-
-def open_data(config: Config) -> Data:
-    """Open what the configuration names: the training images, and those to validate on.
-
-    Where the data has no validation split, a tenth of the training images is held out, people kept
-    together where they are known.
-
-    Raises:
-        DataError: There are no training images, or the data cannot be read.
-    """
-    data = open_dataset(
-        config.data.path,
-        exclude=config.data.exclude,
-        ignore=config.data.ignore,
-        limit=config.limit,
-        faces=config.data.faces,
-    )
-    splits = [split_of(name) for name in config.train.splits]
-    apart = split_of(config.train.validation)
-    training = [i for i, split in enumerate(data.splits) if split in splits]
-    validation = [i for i, split in enumerate(data.splits) if split == apart]
-    if not training:
-        found = ", ".join(sorted(set(data.splits))) or "no images"
-        raise DataError(
-            f"{config.data.path}: train.splits = {', '.join(config.train.splits)} leaves no image "
-            f"to train on; the data has {found}"
-        )
-    if not validation:
-        training, validation = hold_out(data, training)
-        _LOG.info("no split %r: %d images held out", config.train.validation, len(validation))
-    return Data(
-        replace(data.subset(training), split=",".join(config.train.splits)),
-        replace(data.subset(validation), split=config.train.validation),
-    )
-
-
-def hold_out(data: AttributeDataset, indices: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Split images into about nine and one tenth by a hash of their identity, or of their name.
-
-    Raises:
-        DataError: One of the parts would be empty.
-    """
-    parts: tuple[list[int], list[int]] = [], []
-    for index in indices:
-        identity = -1 if data.identities is None else int(data.identities[index])
-        key = data.names[index] if identity < 0 else f"identity {identity}"
-        parts[zlib.crc32(key.encode()) % 10 == 0].append(index)
-    if not all(parts):
-        raise DataError(
-            f"{data.path or data.source}: it has no validation split, and {len(indices)} images "
-            "are too few to hold some out; add a column `split`"
-        )
-    return parts
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; a second Ctrl-C interrupts at once."""
-    received: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check_claim(config: Config, run: Path, *, resume: bool) -> None:
@@ -198,39 +117,61 @@ def _differences(before: object, now: object, where: str = "") -> list[str]:
     return [] if before == now else [f"{where}: it has {before!r}, asked for is {now!r}"]
 
 
+def _earlier_state(optimization: Optimization, data: Data, run: Path) -> TrainingState | None:
+    """Read the newest checkpoint of this very run; None if it was stopped before the first."""
+    shapes = parameter_shapes(optimization.config.model, optimization.network.attributes)
+    state = load_latest(run / "checkpoints", shapes)
+    if state is not None and state.meta["data"] != data.fingerprint:
+        raise DataError(
+            f"{data.training.path or data.training.source}: images, attributes or labels have "
+            f"changed since {run} was started; bring the old data back, or choose another --out"
+        )
+    return state
+
+
 class _Run:
     """The run folder as training goes on: how far it is, how good, and what it has written."""
 
     def __init__(
-        self, optimization: Optimization, validation: PackedImages, folder: Path, *, resume: bool
+        self,
+        optimization: Optimization,
+        validation: PackedImages,
+        folder: Path,
+        fingerprint: str,
+        state: TrainingState | None,
     ) -> None:
         self.optimization = optimization
         self.validation = validation
         self.folder = folder
+        self.fingerprint = fingerprint
         self.validated = 0
         self.best: float | None = None
         self.seconds = 0.0
-        shapes = parameter_shapes(optimization.config.model, optimization.network.attributes)
-        state = load_latest(folder / "checkpoints", shapes) if resume else None
         if state is not None:
             optimization.restore(state.tensors, state.step)
             self.validated = int(state.meta["validated"])
             self.best = state.best_score
             self.seconds = float(state.meta["seconds"])
             _LOG.info("resumed at step %d of %d", state.step, optimization.total)
-        self.saved_at = self.told_at = self.ticked_at = time.monotonic()
-        self.metrics = MetricsFile(folder / "metrics.jsonl", step=optimization.number)
+        self.saved_at = self.told_at = self.counted_at = time.monotonic()
+        self.line = optimization.number, self.saved_at
+        self.log = TrainingLog(folder, step=optimization.number, epochs=self.validated)
 
-    def finish(self, received: list[int]) -> None:
+    def close(self) -> None:
+        """Close the files that are open."""
+        self.log.close()
+
+    def finish(self, stop: StopRequest) -> None:
         """Take all steps that are left; between any two of them the run can be stopped."""
         optimization = self.optimization
         hidden = None if distributed.rank() == 0 else True
+        stop.between_steps = True
         with tqdm(total=optimization.total, desc="training", disable=hidden) as bar:
             bar.update(optimization.number)
             while True:
-                if distributed.any_of(bool(received)):
+                if distributed.any_of(stop.number is not None):
                     self._save()
-                    raise Interrupted(received[0] if received else signal.SIGTERM)
+                    raise Interrupted(stop.number or signal.SIGTERM)
                 if self.validated < optimization.number // optimization.steps_per_epoch:
                     self._validate()
                     self._save()
@@ -243,93 +184,124 @@ class _Run:
 
     def _watch(self, terms: LossTerms, output: Output, *, quiet: bool) -> None:
         """Write metrics every few steps, a line of progress and a checkpoint now and then."""
-        number = self.optimization.number
-        if number % LINE_STEPS == 0:
-            speed = LINE_STEPS * self.optimization.batch_size / self._tick()
-            health = None if output.mask_mean is None else mask_health(output.mask_mean)
-            self._write_step(terms, health, speed)
-            if not quiet and time.monotonic() - self.told_at > LOG_SECONDS:
-                self.told_at = time.monotonic()
-                _LOG.info(
-                    "step %d of %d, loss %.3f, %.0f images/s",
-                    *(number, self.optimization.total, terms.total.item(), speed),
-                )
+        if self.optimization.number % LINE_STEPS == 0:
+            self._write_step(terms, output, quiet=quiet)
         minutes = self.optimization.config.train.checkpoint_minutes
         if time.monotonic() - self.saved_at > 60 * minutes and distributed.rank() == 0:
             self._save()
 
-    def _tick(self) -> float:
-        """Return the seconds since the last call, and count them."""
-        now = time.monotonic()
-        passed, self.ticked_at = now - self.ticked_at, now
-        self.seconds += passed
-        return passed
-
-    def _write_step(self, terms: LossTerms, health: MaskHealth | None, speed: float) -> None:
+    def _write_step(self, terms: LossTerms, output: Output, *, quiet: bool) -> None:
         number, config = self.optimization.number, self.optimization.config.train
-        losses = {f"loss_{name}": term.item() for name, term in terms._asdict().items()}
-        self.metrics.write(
+        means = distributed.mean(torch.tensor([term.item() for term in terms])).tolist()
+        losses = dict(zip(terms._fields, means, strict=True))
+        health = None if output.mask_mean is None else mask_health(output.mask_mean.detach())
+        before, since = self.line
+        self.line = number, time.monotonic()
+        speed = (number - before) * self.optimization.batch_size / (self.line[1] - since)
+        self.log.write(
             "step",
             {
                 "step": number,
                 "epoch": number / self.optimization.steps_per_epoch,
-                **losses,
+                **{f"loss_{name}": value for name, value in losses.items()},
                 "learning_rate": learning_rate(number - 1, self.optimization.total, config),
                 "images_per_second": speed,
                 **({} if health is None else health._asdict()),
             },
         )
+        if not quiet and self.line[1] - self.told_at > LOG_SECONDS:
+            self.told_at = self.line[1]
+            _LOG.info(
+                "step %d of %d, loss %.3f, %.0f images/s",
+                *(number, self.optimization.total, losses["total"], speed),
+            )
 
     def _validate(self) -> None:
         """Score the averaged network; if none was better before, it becomes the model."""
         optimization, images = self.optimization, self.validation
         network, config = optimization.averaged.eval(), optimization.config
         predictions = predict(network, images, precision=config.train.precision)
-        labels = images.data.labels.numpy()
-        metrics = attribute_metrics(predictions.scores.numpy(), labels)
-        mean = metrics.mean()
+        if not predictions.scores.isfinite().all():
+            raise TrainingError(
+                f"step {optimization.number}: the network's scores of the validation images are "
+                "not finite. The last good checkpoint is kept. Start another run with a lower "
+                "train.learning-rate"
+            )
+        metrics = attribute_metrics(predictions.scores.numpy(), images.data.labels.numpy())
         self.validated = optimization.number // optimization.steps_per_epoch
-        self._tick()
-        self.metrics.write(
+        self._report(metrics.mean(), predictions.mask_mean)
+        if self._is_best(metrics.mean()["accuracy"]) and distributed.rank() == 0:
+            card = model_card(config, network.attributes, metrics, epoch=self.validated)
+            # A model of float64 would take no image that its own `preprocess` gives.
+            copy.deepcopy(network).float().save_pretrained(self.folder / "model", card=card)
+        self.line = optimization.number, time.monotonic()
+
+    def _report(self, mean: Mapping[str, float], mask_mean: float | None) -> None:
+        """Write down and tell how the validation went."""
+        epochs = self.optimization.config.train.epochs
+        self.log.write(
             "epoch",
             {
-                "step": optimization.number,
+                "step": self.optimization.number,
                 "epoch": self.validated,
                 **{f"val_{name}": value for name, value in mean.items()},
-                "mask_mean": predictions.mask_mean,
-                "seconds": self.seconds,
+                "mask_mean": mask_mean,
+                "seconds": self._count_seconds(),
             },
         )
         _LOG.info(
             "epoch %d of %d: validation accuracy %.4f, AUROC %.4f",
-            *(self.validated, config.train.epochs, mean["accuracy"], mean["auroc"]),
+            *(self.validated, epochs, mean["accuracy"], mean["auroc"]),
         )
-        if predictions.mask_mean is not None and predictions.mask_mean < OUT:
+        if mask_mean is not None and mask_mean < OUT:
             _LOG.warning(
                 "the masks have gone out (mean %.4f): such a network scores well and explains "
                 "nothing; lower loss.mask-l1",
-                predictions.mask_mean,
+                mask_mean,
             )
-        selects = config.train.validation not in config.train.splits
-        if self.best is None or mean["accuracy"] > self.best or not selects:
-            self.best = mean["accuracy"]
-            if distributed.rank() == 0:
-                card = model_card(config, network.attributes, metrics, epoch=self.validated)
-                network.save_pretrained(self.folder / "model", card=card)
+
+    def _is_best(self, accuracy: float) -> bool:
+        """Return whether these weights become the model: the best, or the latest.
+
+        The latest where a score tells nothing: on images that the network learned from, or none
+        of whose labels is known.
+        """
+        config = self.optimization.config.train
+        seen = split_of(config.validation) in map(split_of, config.splits)
+        if self.best is None or seen or accuracy > self.best:
+            self.best = accuracy if math.isfinite(accuracy) else None
+            return True
+        return False
+
+    def _count_seconds(self) -> float:
+        """Return the seconds that the run has taken so far, over all its processes."""
+        now = time.monotonic()
+        self.seconds += now - self.counted_at
+        self.counted_at = now
+        return self.seconds
 
     def _save(self) -> None:
         """Write a checkpoint of the state between two steps."""
         self.saved_at = time.monotonic()
         if distributed.rank():
             return
-        self._tick()
+        tensors = self.optimization.tensors()
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise TrainingError(
+                f"step {self.optimization.number}: the weights are not finite. The last good "
+                "checkpoint is kept. Start another run with a lower train.learning-rate"
+            )
         state = TrainingState(
             step=self.optimization.number,
             epoch=self.optimization.epoch,
             config=to_mapping(self.optimization.config),
             attributes=self.optimization.network.attributes,
-            tensors=self.optimization.tensors(),
+            tensors=tensors,
             best_score=self.best,
-            meta={"validated": self.validated, "seconds": self.seconds},
+            meta={
+                "validated": self.validated,
+                "seconds": self._count_seconds(),
+                "data": self.fingerprint,
+            },
         )
         save_state(self.folder / "checkpoints", state)

@@ -17,6 +17,8 @@ import tyro
 from maskatlas._version import __version__
 from maskatlas.errors import MaskatlasError
 
+_LOG = logging.getLogger(__name__)
+
 VERBS = {
     "demo": "rendered faces -> trained network -> atlas -> report.html, in minutes",
     "data check": "what is in a dataset, and what is wrong with it",
@@ -104,6 +106,11 @@ def _run(name: str, words: list[str]) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written to
+        _LOG.debug("where it came from:", exc_info=True)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"maskatlas {name}: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        return 1
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
 

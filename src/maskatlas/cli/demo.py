@@ -45,8 +45,9 @@ class Demo(Talk):
 
     def run(self) -> int:
         """Do it all, and say where the report is."""
+        from maskatlas.interruption import Interrupted
         from maskatlas.report import write_report
-        from maskatlas.training import Interrupted, train
+        from maskatlas.training import train
 
         try:
             _LOG.info("1/4  rendering faces and training a network on them")

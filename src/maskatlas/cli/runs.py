@@ -77,7 +77,7 @@ class OnData(OnRun):
             DataError: It cannot be read, or there is no such split.
         """
         from maskatlas.sources import open_dataset
-        from maskatlas.training import open_data
+        from maskatlas.training_data import open_data
 
         settings = self.settings()
         limit = settings.limit if self.limit is None and self.data is None else self.limit

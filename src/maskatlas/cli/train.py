@@ -33,7 +33,8 @@ class Train(Talk):
 
     def run(self) -> int:
         """Train, and say where the model is."""
-        from maskatlas.training import Interrupted, train
+        from maskatlas.interruption import Interrupted
+        from maskatlas.training import train
 
         try:
             model = train(with_split_commas(self.settings), self.out, resume=self.resume)
