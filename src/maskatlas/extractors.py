@@ -56,7 +56,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     if TYPE_CHECKING:
 
-        def __call__(self, features: Tensor) -> Tensor: ...
+        def __call__(self, features: Tensor) -> Tensor: ...  # noqa: D102
 
 
 def _layer(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import PIL.Image
+import PIL.ImageOps
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class SubNetworks(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, features: Tensor) -> tuple[Tensor, MaskedPool]: ...
+        def __call__(self, features: Tensor) -> tuple[Tensor, MaskedPool]: ...  # noqa: D102
 
     def masks(
         self,
@@ -98,7 +99,7 @@ class SubNetworks(nn.Module):
         """Return w^k_c (1 + M^k_cu) f_cu / (h w); over all c and u it sums to logit_k - c^k."""
         rows = torch.tensor(attributes, device=features.device)
         columns = torch.tensor(channels, device=features.device)
-        weight = self.weight[rows][:, columns] / features[0, 0].numel()
+        weight = self.weight[rows][:, columns] / (features.shape[2] * features.shape[3])
         attended = (1 + self.masks(features, attributes, channels)) * features[:, None, columns]
         return attended * weight[:, :, None, None]
 
@@ -106,12 +107,11 @@ class SubNetworks(nn.Module):
 class Reconstructor(nn.Module):
     """Two 3x3 layers and a pixel shuffle from f back to the image, equation (5).
 
-    Where the image's side is no multiple of the stride, the result is resized to it bilinearly.
+    Where the image's sides are no multiples of the stride, it is resized to them bilinearly.
     """
 
-    def __init__(self, channels: int, size: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.size = size
         hidden = max(channels // 2, 16)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1),
@@ -121,17 +121,17 @@ class Reconstructor(nn.Module):
         )
 
     def forward(
-        self, features: Float[Tensor, "batch channel height width"]
+        self, features: Float[Tensor, "batch channel height width"], size: Sequence[int]
     ) -> Float[Tensor, "batch 3 rows columns"]:
-        """Return r, RGB around 0..1."""
+        """Return r, RGB around 0..1, with so many rows and columns."""
         image: Tensor = self.layers(features)
-        if image.shape[-1] != self.size:
-            image = nn.functional.interpolate(image, (self.size, self.size), mode="bilinear")
+        if image.shape[2:] != tuple(size):
+            image = nn.functional.interpolate(image, tuple(size), mode="bilinear")
         return image
 
     if TYPE_CHECKING:
 
-        def __call__(self, features: Tensor) -> Tensor: ...
+        def __call__(self, features: Tensor, size: Sequence[int]) -> Tensor: ...  # noqa: D102
 
 
 class AttributeNetwork(nn.Module):
@@ -164,8 +164,9 @@ class AttributeNetwork(nn.Module):
         """Recognise.
 
         Args:
-            images: RGB 0..1, as :meth:`preprocess` gives them.
+            images: RGB 0..1, as :meth:`preprocess` gives them; computed on in the weights' type.
         """
+        images = images.to(next(self.parameters()).dtype)
         normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
         features = self.extractor(normalised.contiguous(memory_format=torch.channels_last))
         logits = multilabel = reconstruction = None
@@ -176,7 +177,7 @@ class AttributeNetwork(nn.Module):
             mean = features.mean((2, 3), dtype=self.classifier.weight.dtype)
             multilabel = nn.functional.linear(mean, self.classifier.weight, self.classifier.bias)
         if self.reconstructor is not None:
-            reconstruction = self.reconstructor(features)
+            reconstruction = self.reconstructor(features, images.shape[2:])
         return Output(
             logits=logits,
             multilabel_logits=multilabel,
@@ -188,7 +189,7 @@ class AttributeNetwork(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, images: Tensor) -> Output: ...
+        def __call__(self, images: Tensor) -> Output: ...  # noqa: D102
 
     def masks(
         self,
@@ -239,6 +240,8 @@ class AttributeNetwork(nn.Module):
                 "with model.subnetworks = true"
             )
         columns = list(range(self.channels) if channels is None else channels)
+        if not columns:
+            raise ConfigError("channels: expected at least one id, found none; None means all")
         for channel in columns:
             if not 0 <= channel < self.channels:
                 raise ConfigError(
@@ -250,7 +253,8 @@ class AttributeNetwork(nn.Module):
         """Return the places of the named attributes; None means all.
 
         Raises:
-            ConfigError: A name that the network does not know; the message has the nearest ones.
+            ConfigError: No name, or one that the network does not know; the message has the
+                nearest ones.
         """
         if attributes is None:
             return list(range(len(self.attributes)))
@@ -258,6 +262,8 @@ class AttributeNetwork(nn.Module):
             raise ConfigError(
                 f"attributes: expected a list of names, found the text {attributes!r}"
             )
+        if not attributes:
+            raise ConfigError("attributes: expected at least one name, found none; None means all")
         for name in attributes:
             if name not in self.attributes:
                 near = difflib.get_close_matches(name, self.attributes, n=3, cutoff=0.4)
@@ -273,8 +279,13 @@ class AttributeNetwork(nn.Module):
         return pixels.permute(2, 0, 1).to(torch.float32) / 255
 
     def preprocess_region(self, region: PIL.Image.Image) -> Integer[Tensor, "rows columns"]:
-        """Return a region or part map in the same geometry, nearest, its values untouched."""
-        return torch.from_numpy(self.preprocessing.region(region))
+        """Return a region or part map in the same geometry, nearest, its values untouched.
+
+        Raises:
+            ImageError: It has several channels, so its values are no integers.
+        """
+        values = self.preprocessing.region(PIL.ImageOps.exif_transpose(region))
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
 
     def save_pretrained(self, directory: Path | str, *, card: str = "") -> None:
         """Write ``config.json``, ``model.safetensors`` and ``README.md``; nothing is pickled.
@@ -283,6 +294,7 @@ class AttributeNetwork(nn.Module):
             directory: Folder to write into; made if it is not there.
             card: The model card; a short one is written if it is empty.
         """
+        card = card or _short_card(self.attributes)
         save_model(self.state_dict(), self.config, self.attributes, Path(directory), card=card)
 
     @classmethod
@@ -304,15 +316,17 @@ def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNe
     """Build the parts that the configuration asks for, and the network of them.
 
     Raises:
-        ConfigError: Neither sub-networks nor a multi-label classifier, or no attributes.
+        ConfigError: Neither sub-networks nor a multi-label classifier, no attributes, or one twice.
     """
     if not (config.subnetworks or config.multilabel):
         raise ConfigError(
             "model.subnetworks, model.multilabel: both are off, so nothing would answer; "
             "turn one of them on"
         )
-    if not attributes:
-        raise ConfigError("attributes: expected at least one name, found none")
+    if not attributes or len(set(attributes)) != len(attributes):
+        raise ConfigError(
+            f"attributes: expected different names, at least one; found {', '.join(attributes)!r}"
+        )
     count, channels = len(attributes), config.channels
     return AttributeNetwork(
         config,
@@ -320,7 +334,15 @@ def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNe
         extractor=build_extractor(config),
         subnetworks=SubNetworks(count, channels) if config.subnetworks else None,
         classifier=nn.Linear(channels, count) if config.multilabel else None,
-        reconstructor=Reconstructor(channels, config.image_size) if config.reconstructor else None,
+        reconstructor=Reconstructor(channels) if config.reconstructor else None,
+    )
+
+
+def _short_card(attributes: Sequence[str]) -> str:
+    return (
+        f"# A network of maskatlas\n\nIt recognises {len(attributes)} attributes and maps where "
+        "each of its feature channels looks for them. Open it with "
+        "`maskatlas.AttributeNetwork.from_pretrained(folder)`.\n"
     )
 
 

@@ -1,0 +1,69 @@
+"""Slow twins of maskatlas.model: one attribute at a time, every mask held."""
+
+import torch
+from torch import Tensor, nn
+
+from maskatlas.model import AttributeNetwork, Reconstructor, SubNetworks
+
+
+def masks(parts: SubNetworks, features: Tensor, attribute: int) -> Tensor:
+    """M^k = sigmoid(W^k * f + b^k), [batch channel height width]."""
+    weight, bias = parts.mask_weight[attribute], parts.mask_bias[attribute]
+    channels = []
+    for c in range(len(weight)):
+        z = bias[c]
+        for g in range(features.shape[1]):
+            z = z + weight[c, g] * features[:, g]
+        channels.append(1 / (1 + torch.exp(-z)))
+    return torch.stack(channels, dim=1)
+
+
+def logit(parts: SubNetworks, features: Tensor, attribute: int) -> Tensor:
+    """w^k . p^k + c^k where p^k is the mean over positions of (1 + M^k) f, equation (2)."""
+    attended = (1 + masks(parts, features, attribute)) * features
+    pooled = attended.mean((2, 3))
+    return pooled @ parts.weight[attribute] + parts.bias[attribute]
+
+
+def multilabel_logits(classifier: nn.Linear, features: Tensor) -> Tensor:
+    """Equation (4): one linear classifier on each channel's mean."""
+    _, channels, height, width = features.shape
+    rows = []
+    for weight, bias in zip(classifier.weight, classifier.bias, strict=True):
+        logit = bias
+        for c in range(channels):
+            logit = logit + weight[c] * features[:, c].sum((1, 2)) / (height * width)
+        rows.append(logit)
+    return torch.stack(rows, dim=1)
+
+
+def reconstruction(part: Reconstructor, features: Tensor) -> Tensor:
+    """Two layers, then 16 numbers of each position and colour laid out as 4 x 4 pixels."""
+    first, second = (layer for layer in part.layers if isinstance(layer, nn.Conv2d))
+    hidden = nn.functional.conv2d(features, first.weight, first.bias, padding=1)
+    flat = nn.functional.conv2d(hidden * (hidden > 0), second.weight, second.bias, padding=1)
+    batch, _, height, width = features.shape
+    image = flat.new_zeros(batch, 3, 4 * height, 4 * width)
+    for colour in range(3):
+        for i in range(4):
+            for j in range(4):
+                image[:, colour, i::4, j::4] = flat[:, 16 * colour + 4 * i + j]
+    return image
+
+
+def contributions(parts: SubNetworks, features: Tensor, attribute: int) -> Tensor:
+    """w^k_c (1 + M^k_cu) f_cu / (h w), [batch channel height width], by loops."""
+    batch, channels, height, width = features.shape
+    shares = torch.zeros_like(features)
+    lit = masks(parts, features, attribute)
+    for b in range(batch):
+        for c in range(channels):
+            for y in range(height):
+                for x in range(width):
+                    attended = (1 + lit[b, c, y, x]) * features[b, c, y, x]
+                    shares[b, c, y, x] = parts.weight[attribute, c] * attended / (height * width)
+    return shares
+
+
+def features(network: AttributeNetwork, images: Tensor) -> Tensor:
+    return network.extractor((images - 0.5) / 0.25)
