@@ -1,4 +1,5 @@
 import inspect
+from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -7,10 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskatlas.masked_pooling import MaskedPool, masked_pool
+from maskatlas.masked_pooling import MaskedPool, cpu, masked_pool
 from reference.masked_pooling import masked_pool as slow_masked_pool
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
+
+
+@pytest.fixture(autouse=True, scope="module", params=["plain", "compiled"])
+def form(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test here runs on the plain form, and on the compiled one where it suits."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain":
+            patch.setattr(cpu, "suits", lambda _: False)
+        yield request.param
 
 
 def draw(
@@ -142,6 +152,22 @@ def test_any_memory_layout(dtype: torch.dtype) -> None:
     assert_like_the_slow_twin(inputs, 1.0, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("size", [(6, 1), (1, 6), (1, 1)])
+def test_the_step_of_an_axis_of_length_one_means_nothing(size: tuple[int, int]) -> None:
+    features, weight, bias = (tensor.detach() for tensor in draw(3, 2, 5, size))
+    height, width = size
+    steps = (5 * height * width, 1, 5 * width if height > 1 else 3, 5 if width > 1 else 7)
+    strange = torch.empty_strided(features.shape, steps).copy_(features).requires_grad_()
+    inputs = [strange, weight.requires_grad_(), bias.requires_grad_()]
+    assert_like_the_slow_twin(inputs, 1.0, 1e-5)
+
+
+def test_one_map_expanded_over_a_batch() -> None:
+    features, weight, bias = (tensor.detach() for tensor in draw(1, 2, 5, (3, 4)))
+    expanded = features.expand(6, -1, -1, -1).requires_grad_()
+    assert_like_the_slow_twin([expanded, weight.requires_grad_(), bias.requires_grad_()], 1.0, 1e-5)
+
+
 @pytest.mark.parametrize("guides", [None, 7])
 def test_only_the_gradients_asked_for(guides: int | None) -> None:
     whole = draw(2, 3, 5, (4, 3), guides)
@@ -213,8 +239,10 @@ def test_saturated_masks_and_values_that_are_not_finite() -> None:
     torch.testing.assert_close(
         features.grad.flatten(), torch.tensor([0.5, 0.25, 0.5, 0.25]), rtol=1e-6, atol=0
     )
-    broken = torch.tensor([1.0, float("nan"), 2.0, 3.0]).view(1, 1, 2, 2)
-    assert masked_pool(broken, weight, bias).pooled.isnan().all()
+    for dtype in (torch.float32, torch.bfloat16):
+        broken = torch.tensor([1.0, float("nan"), 2.0, 3.0]).view(1, 1, 2, 2).to(dtype)
+        assert masked_pool(broken, weight, bias).pooled.isnan().all()
+        assert masked_pool(broken, weight, bias).mask_mean.isnan().all()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -16,6 +16,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from maskatlas.files import write_atomically
+
 _LOG = logging.getLogger(__name__)
 _SECONDS = 120.0
 _FLAGS = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
@@ -44,26 +46,33 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 
 
 def _load(source: Path) -> ctypes.CDLL:
-    from maskatlas.cache import cache_directory
-
     compiler = _compiler()
     key = hashlib.sha256()
     for part in (source.read_bytes(), _version(compiler), repr(_FLAGS).encode(), _processor()):
         key.update(hashlib.sha256(part).digest())
     name = f"{source.stem}-{key.hexdigest()[:32]}.so"
     try:
-        folder = _private_folder(cache_directory() / "compiled")
-        if not (folder / name).exists():
-            _compile(compiler, source, folder / name)
-        return ctypes.CDLL(str(folder / name))
+        return _kept(_private_folder() / name, compiler, source)
     except OSError as error:
         _LOG.info("compiled code cannot be kept (%s); compiling for this process alone", error)
     with tempfile.TemporaryDirectory() as passing:
-        _compile(compiler, source, Path(passing) / name)
-        return ctypes.CDLL(str(Path(passing) / name))
+        return ctypes.CDLL(str(_compile(compiler, source, Path(passing))))
+
+
+def _kept(library: Path, compiler: str, source: Path) -> ctypes.CDLL:
+    """Load the library from the cache, after compiling it if it is missing or damaged."""
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:
+        with tempfile.TemporaryDirectory() as passing:
+            found = _compile(compiler, source, Path(passing)).read_bytes()
+        write_atomically(library, found)
+    return ctypes.CDLL(str(library))
 
 
 def _compiler() -> str:
+    if os.name != "posix":
+        raise CannotCompileError(f"the source is for POSIX systems, this one is {os.name}")
     for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         if found := name and shutil.which(name):
             return found
@@ -84,8 +93,11 @@ def _processor() -> bytes:
     return "\n".join(sorted(kinds)).encode()
 
 
-def _private_folder(folder: Path) -> Path:
-    """Make the folder; refuse one in which somebody else could have put a library."""
+def _private_folder() -> Path:
+    """A folder of the cache; refused if somebody else could have put a library there."""
+    from maskatlas.cache import cache_directory  # brings in all that reads images
+
+    folder = cache_directory() / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -93,21 +105,15 @@ def _private_folder(folder: Path) -> Path:
     return folder
 
 
-def _compile(compiler: str, source: Path, library: Path) -> None:
-    """Compile beside the library's place, then move it there, so that nobody loads a half."""
-    handle, name = tempfile.mkstemp(dir=library.parent, suffix=".part")
-    os.close(handle)
-    try:
-        for tuned in _TUNED:
-            command = [compiler, *_FLAGS, *tuned, str(source), "-o", name]
-            found = _run(command)
-            if found.returncode == 0:
-                os.replace(name, library)
-                return
-        said = found.stderr.decode(errors="replace").strip().splitlines()
-        raise CannotCompileError(f"{' '.join(command)} failed: {said[0] if said else 'no message'}")
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _compile(compiler: str, source: Path, folder: Path) -> Path:
+    library = folder / "library.so"
+    for tuned in _TUNED:
+        command = [compiler, *_FLAGS, *tuned, str(source), "-o", str(library)]
+        found = _run(command)
+        if found.returncode == 0:
+            return library
+    said = found.stderr.decode(errors="replace").strip() or "no message"
+    raise CannotCompileError(f"{' '.join(command)} failed: {said.splitlines()[0]}")
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:

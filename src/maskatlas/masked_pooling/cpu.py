@@ -49,10 +49,10 @@ def pool_gradients(
     wanted: Wanted,
 ) -> Gradients:
     """Carry gradients from the results of :func:`pool` to what went in."""
-    of_features = torch.empty_like(_flat(problem.features)) if wanted.features else None
+    of_features = _empty_like(problem.features) if wanted.features else None
     of_guides = None
     if problem.mask_features is not None and wanted.mask_features:
-        of_guides = torch.empty_like(_flat(problem.mask_features))
+        of_guides = _empty_like(problem.mask_features)
     weight = torch.empty(problem.weight.shape) if wanted.weight else None
     bias = torch.empty(problem.bias.shape) if wanted.bias else None
     gradients = Gradients(of_features, of_guides, weight, bias)
@@ -119,6 +119,7 @@ def _call(
     weight = problem.weight.detach().float().contiguous()
     bias = problem.bias.detach().float().contiguous()
     gradients = gradients or Gradients(None, None, None, None)
+    assert ctypes.sizeof(_Problem) == library.masked_pooling_problem_bytes()
     arguments = _Problem(
         images=len(features),
         positions=features.shape[2] * features.shape[3],
@@ -143,11 +144,27 @@ def _call(
         raise MemoryError(f"{function}: no memory for {len(weight)} attributes")
 
 
+def _position_step(maps: Tensor) -> int | None:
+    """How many elements apart neighbours lie, if every position has the same step to the next."""
+    height, width = maps.shape[2:]
+    if width == 1:  # of an axis of length one, the step says nothing
+        return maps.stride(2)
+    if height == 1 or maps.stride(2) == width * maps.stride(3):
+        return maps.stride(3)
+    return None
+
+
 def _flat(maps: Tensor) -> Tensor:
-    """The maps themselves if their positions lie a fixed step apart, else a copy."""
-    if maps.stride(2) == maps.shape[3] * maps.stride(3):
+    """The maps themselves if their positions lie one step apart, else a copy."""
+    if _position_step(maps) is not None:
         return maps
     return maps.contiguous(memory_format=torch.channels_last)
+
+
+def _empty_like(maps: Tensor) -> Tensor:
+    by_channel = maps.stride(1) == 1
+    layout = torch.channels_last if by_channel else torch.contiguous_format
+    return torch.empty_like(maps, memory_format=layout)
 
 
 def _maps(maps: Tensor | None) -> _Maps:
@@ -157,7 +174,7 @@ def _maps(maps: Tensor | None) -> _Maps:
         data=maps.data_ptr(),
         image_step=maps.stride(0),
         channel_step=maps.stride(1),
-        position_step=maps.stride(3),
+        position_step=_position_step(maps),
         channels=maps.shape[1],
         type=_TYPES[maps.dtype],
     )

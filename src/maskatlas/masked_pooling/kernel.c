@@ -174,6 +174,7 @@ INLINE vector multiply_add(const int dot, unit left, vector right, vector sum) {
         return (vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)left),
                                         (__m512bh)right);
 #endif
+    (void)dot;
     float value;
     memcpy(&value, &left, 4);
     return sum + all(value) * right;
@@ -276,6 +277,7 @@ struct Call {
     int64_t tile_rows, chunk;
     int64_t groups, group_images, shares;            /* forward: images and attributes of a task */
     int64_t segments, segment_rows;                  /* backward: rows of a task */
+    int64_t tasks, counter_count;
     unit *weights, *weights_back;          /* packed: [k panel guide_depth column], [k panel depth guide] */
     float *bias;                           /* [k column] */
     float *arriving;                       /* [k image + 1 column / LANES 2 LANES]: p, q; 0 at the end */
@@ -772,29 +774,37 @@ static void wait_for_all(struct Call *call) {
     pthread_mutex_unlock(&call->lock);
 }
 
+INLINE int64_t next_task(atomic_long *counter) {
+    return atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+/* What each thread does. Chunk by chunk: pack its weights; all tasks; add up what they left. */
 static void work(void *argument) {
     struct Call *call = argument;
     size_t bytes;
-    int64_t worker = atomic_fetch_add(&call->workers, 1);
-    struct Tile tile = tile_of(call, call->scratch + worker * call->scratch_bytes, &bytes);
-    int64_t attributes = call->problem->attributes, tasks, task;
+    char *memory = call->scratch + atomic_fetch_add(&call->workers, 1) * call->scratch_bytes;
+    struct Tile tile = tile_of(call, memory, &bytes);
+    int64_t attributes = call->problem->attributes, first = 0, count = 0, task;
     atomic_long *counter = call->counters;
-    for (int64_t first = 0; first < attributes; first += call->chunk) {
-        int64_t count = smaller(call->chunk, attributes - first);
-        for (; (task = atomic_fetch_add(counter, 1)) < count;)
-            pack_attribute(call, first + task, task);
+    while (1) {
+        int64_t done = call->backward ? count : 0, next = first + count;
+        int64_t next_count = smaller(call->chunk, attributes - next);
+        while ((task = next_task(counter)) < done + next_count) {
+            if (task < done)
+                reduce_attribute(call, first + task, task);
+            else
+                pack_attribute(call, next + task - done, task - done);
+        }
+        if (next_count == 0) break;
         wait_for_all(call);
-        tasks = call->backward ? call->segments : call->groups * call->shares;
-        for (counter++; (task = atomic_fetch_add(counter, 1)) < tasks;) {
+        first = next, count = next_count, counter++;
+        while ((task = next_task(counter)) < call->tasks) {
             if (call->backward)
                 backward_task(call, &tile, first, count, task);
             else
                 forward_task(call, &tile, first, count, task);
         }
         wait_for_all(call);
-        for (counter++; call->backward && (task = atomic_fetch_add(counter, 1)) < count;)
-            reduce_attribute(call, first + task, task);
-        if (call->backward) wait_for_all(call);
         counter++;
     }
 }
@@ -834,6 +844,8 @@ static struct Call plan(const struct Problem *problem, int backward) {
     call.segments = larger(1, smaller(most, rows / SEGMENT_ROWS));
     call.segment_rows = round_up(parts(rows, call.segments), 2);
     call.segments = parts(rows, call.segment_rows);
+    call.tasks = backward ? call.segments : call.groups * call.shares;
+    call.counter_count = 2 * parts(problem->attributes, call.chunk) + 1;
     return call;
 }
 
@@ -860,12 +872,30 @@ static void lay_out(struct Call *call, char *memory, size_t *bytes) {
     }
     tile_of(call, memory, &call->scratch_bytes);
     call->scratch = take(&memory, problem->threads * call->scratch_bytes);
-    size_t counters = 3 * parts(problem->attributes, chunk) * sizeof(atomic_long);
-    call->counters = (atomic_long *)take(&memory, counters);
+    call->counters = (atomic_long *)take(&memory, call->counter_count * sizeof(atomic_long));
     *bytes = (size_t)(memory - start);
 }
 
-/* Returns 0, or 1 where memory or threads cannot be had. */
+static void run_on_own_threads(struct Call *call) {
+    struct Problem fewer = *call->problem;
+    pthread_t threads[256];
+    int64_t started = 1;
+    pthread_mutex_init(&call->lock, NULL);
+    pthread_cond_init(&call->all_here, NULL);
+    pthread_mutex_lock(&call->lock); /* nobody passes the first barrier before all are counted */
+    call->problem = &fewer;
+    while (started < smaller(fewer.threads, 256) &&
+           !pthread_create(&threads[started], NULL, work_alone, call))
+        started++;
+    fewer.threads = started;
+    pthread_mutex_unlock(&call->lock);
+    work(call);
+    for (int64_t i = 1; i < started; i++) pthread_join(threads[i], NULL);
+    pthread_cond_destroy(&call->all_here);
+    pthread_mutex_destroy(&call->lock);
+}
+
+/* Returns 0, or 1 where there is not enough memory. */
 static int run(const struct Problem *problem, int backward) {
     struct Call call = plan(problem, backward);
     size_t bytes;
@@ -873,33 +903,16 @@ static int run(const struct Problem *problem, int backward) {
     lay_out(&call, NULL, &bytes);
     if (posix_memalign(&memory, 64, bytes)) return 1;
     lay_out(&call, memory, &bytes);
-    for (int64_t i = 0; i < 3 * parts(problem->attributes, call.chunk); i++)
-        atomic_init(&call.counters[i], 0);
+    for (int64_t i = 0; i < call.counter_count; i++) atomic_init(&call.counters[i], 0);
     atomic_init(&call.workers, 0);
-    int failed = 0;
-    if (problem->team) {
+    if (problem->team)
         problem->team(work, &call, (unsigned)problem->threads, 0);
-    } else {
-        pthread_t threads[256];
-        struct Problem fewer = *problem;
-        int64_t started = 1;
-        pthread_mutex_init(&call.lock, NULL);
-        pthread_cond_init(&call.all_here, NULL);
-        pthread_mutex_lock(&call.lock); /* nobody passes the first barrier before all are counted */
-        call.problem = &fewer;
-        while (started < problem->threads && started < 256 &&
-               !pthread_create(&threads[started], NULL, work_alone, &call))
-            started++;
-        fewer.threads = started;
-        pthread_mutex_unlock(&call.lock);
-        work(&call);
-        for (int64_t i = 1; i < started; i++) pthread_join(threads[i], NULL);
-        pthread_cond_destroy(&call.all_here);
-        pthread_mutex_destroy(&call.lock);
-    }
+    else
+        run_on_own_threads(&call);
     free(memory);
-    return failed;
+    return 0;
 }
 
 int masked_pooling_forward(const struct Problem *problem) { return run(problem, 0); }
 int masked_pooling_backward(const struct Problem *problem) { return run(problem, 1); }
+int64_t masked_pooling_problem_bytes(void) { return sizeof(struct Problem); }

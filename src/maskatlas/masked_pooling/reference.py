@@ -48,8 +48,8 @@ def pool(
     mask_mean = torch.empty_like(pooled)
     for k in range(attributes):
         masks = _masks(guides, weight[k], bias[k]).view(features.shape)
-        torch.sum(masks, 1, dtype=total, out=mask_mean[k])
-        torch.sum(masks.mul_(features), 1, dtype=total, out=pooled[k])
+        mask_mean[k] = masks.sum(1, dtype=total)
+        pooled[k] = masks.mul_(features).sum(1, dtype=total)
     pooled += problem.offset * features.sum(1, dtype=total)
     pooled /= positions
     mask_mean /= positions
