@@ -42,13 +42,19 @@ def analyze(
         progress: Show progress bars on a terminal.
 
     Raises:
-        ConfigError: The network has no sub-networks, hence no masks.
+        ConfigError: The network has no sub-networks, hence no masks; or ``top`` or
+            ``drop_images`` is too small.
         DataError: There are no images, or some cannot be read.
     """
     if network.subnetworks is None:
         raise ConfigError(
             "analyze: this network has no sub-networks and hence no masks to map; train one with "
             "model.subnetworks = true"
+        )
+    if top < 1 or drop_images < 0:
+        raise ConfigError(
+            f"analyze: expected top of at least 1 and drop_images of at least 0, found {top} and "
+            f"{drop_images}"
         )
     if not len(data):
         raise DataError(f"{data.path or data.source}: no image to analyze")
@@ -65,28 +71,13 @@ def analyze(
     scores = predict(network, images, indices=sample).scores[sample].numpy()
     chosen = sample[choose_examples(scores, labels[sample].numpy(), MOST_EXAMPLES)]
     channels = np.argsort(-summary.mask_mean, axis=1, kind="stable")[:, :top]
-    return Atlas(
-        attributes=network.attributes,
-        images=summary.images,
-        **{name: getattr(summary, name) for name in _SUMMARIES},
+    return Atlas.from_summary(
+        network.attributes,
+        summary,
         importance_drop=drop,
         examples=_examples(network, images.data, images.batch(chosen), labels[chosen], channels),
         source=f"{data.source}, {data.split or 'all splits'}",
     )
-
-
-_SUMMARIES = (
-    "mask_mean",
-    "mask_deviation",
-    "contribution_mean",
-    "contribution_magnitude",
-    "contribution_deviation",
-    "channel_correlation",
-    "channel_correlation_centred",
-    "attribute_correlation",
-    "attribute_correlation_centred",
-    "label_correlation",
-)
 
 
 def _summarise(
