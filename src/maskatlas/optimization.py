@@ -166,9 +166,12 @@ class Optimization:
         for name, parameter in self.network.named_parameters():
             moments: dict[str, Any] = _below(f"optimizer.{name}.", tensors)
             for key, value in moments.items():
-                moments[key] = value.to(
-                    value.device if key == "step" and self.device.type == "cpu" else self.device
-                )
+                if (
+                    value.ndim
+                ):  # fused AdamW takes for granted that moments lie in memory as weights
+                    moments[key] = torch.empty_like(parameter).copy_(value)
+                else:
+                    moments[key] = value.to(self.device)
             if moments:
                 self.optimizer.state[parameter] = moments
         self.number = number

@@ -67,7 +67,7 @@ class TrainingLog:
         self._file = path.open("a", encoding="utf-8")
         self._events = _event_writer(run / "tensorboard", step)
 
-    def write(self, event: str, values: Mapping[str, float | None]) -> None:
+    def write(self, event: str, values: Mapping[str, float | int | None]) -> None:
         """Append a line; what is not a finite number becomes null.
 
         Args:

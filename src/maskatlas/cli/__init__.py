@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import tyro
 
@@ -40,6 +40,7 @@ examples:
 maskatlas VERB --help tells more."""
 
 
+@runtime_checkable
 class Verb(Protocol):
     """A parsed command line, ready to run."""
 
