@@ -155,9 +155,11 @@ def explain_image(
         top: How many channels of each attribute to show.
 
     Raises:
-        ConfigError: An attribute that is not known, or a network without sub-networks.
+        ConfigError: An attribute that is not known, a network without sub-networks, no channel.
         ImageError: The image cannot be brought to RGB.
     """
+    if top < 1:
+        raise ConfigError(f"top: expected at least 1 channel of each attribute, found {top}")
     device = next(network.parameters()).device
     pixels = network.preprocess(image).to(device)
     names = [network.attributes[k] for k in network.attribute_indices(attributes)]

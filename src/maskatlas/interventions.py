@@ -70,7 +70,7 @@ def evenly_spread(count: int, most: int) -> Int64[Tensor, " chosen"]:
 
 
 def _channel_means(
-    batches: list[Float[Tensor, "batch channel height width"]], channels: int
+    batches: list[Float[Tensor, "_ channel height width"]], channels: int
 ) -> Float[Tensor, " channel"]:
     """Return each channel's mean over the positions and images of all processes."""
     sums = torch.zeros(channels + 1, dtype=torch.float64)
