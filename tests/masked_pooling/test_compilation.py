@@ -59,6 +59,15 @@ def test_another_source_is_another_library(source: Path, cache: Path) -> None:
     assert len(list((cache / "compiled").iterdir())) == 2
 
 
+def test_what_the_source_includes_counts_too(source: Path) -> None:
+    source.with_name("answer.h").write_text("enum { ANSWER = 1 };")
+    source.write_text('#include "answer.h"\nint answer(void) { return ANSWER; }')
+    assert answer(source) == 1
+    source.with_name("answer.h").write_text("enum { ANSWER = 2 };")
+    compiled.cache_clear()
+    assert answer(source) == 2
+
+
 def test_another_processor_is_another_library(
     source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,4 @@
 import ctypes
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +8,10 @@ from maskatlas.masked_pooling import cpu, masked_pool, reference
 from maskatlas.masked_pooling.compilation import compiled
 from maskatlas.masked_pooling.reference import Problem
 
-_SOURCE = Path(cpu.__file__).with_name("kernel.c")
-
 
 @pytest.fixture(autouse=True)
 def _compiler() -> None:
-    if compiled(_SOURCE) is None:
+    if compiled(cpu._SOURCE) is None:
         pytest.skip("there is no compiler here, and so no compiled form")
 
 
@@ -80,7 +77,7 @@ def test_the_number_of_threads_changes_no_bit(
 
 
 def test_the_problem_is_described_alike_in_both_languages() -> None:
-    library = compiled(_SOURCE)
+    library = compiled(cpu._SOURCE)
     assert library is not None
     assert library.masked_pooling_problem_bytes() == ctypes.sizeof(cpu._Problem)
 

@@ -1,6 +1,6 @@
-"""One C file of the package, compiled on first use and kept in the cache.
+"""C code of the package, compiled on first use and kept in the cache.
 
-The compiled library is known by the source, the compiler's version, its flags and the processor,
+The compiled library is known by the sources, the compiler's version, its flags and the processor,
 so that a cache shared between machines serves each what it can run.
 """
 
@@ -33,6 +33,7 @@ class CannotCompileError(Exception):
 def compiled(source: Path) -> ctypes.CDLL | None:
     """Return the library that `source` compiles to; None, with one line logged, if there is none.
 
+    What it includes lies beside it.
     ``MASKATLAS_NATIVE=0`` switches compiled code off.
     """
     if os.environ.get("MASKATLAS_NATIVE", "1").lower() in _OFF:
@@ -48,7 +49,8 @@ def compiled(source: Path) -> ctypes.CDLL | None:
 def _load(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
     key = hashlib.sha256()
-    for part in (source.read_bytes(), _version(compiler), repr(_FLAGS).encode(), _processor()):
+    sources = [path.read_bytes() for path in sorted(source.parent.glob("*.[ch]"))]
+    for part in (*sources, _version(compiler), repr(_FLAGS).encode(), _processor()):
         key.update(hashlib.sha256(part).digest())
     name = f"{source.stem}-{key.hexdigest()[:32]}.so"
     try:

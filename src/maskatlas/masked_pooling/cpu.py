@@ -1,6 +1,6 @@
 """Masked pooling by compiled code on the CPU: the same results as `reference`, tile by tile.
 
-The code is kernel.c beside this file. It runs on the threads of torch's own OpenMP where those can
+The code is in the folder kernel. It runs on the threads of torch's own OpenMP where those can
 be had, so that no second team of threads gets in their way, and on threads of its own otherwise.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from maskatlas.masked_pooling.compilation import compiled
 from maskatlas.masked_pooling.reference import Gradients, Problem, Wanted
 
-_SOURCE = Path(__file__).with_name("kernel.c")
+_SOURCE = Path(__file__).with_name("kernel") / "kernel.c"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -81,7 +81,7 @@ class _Maps(ctypes.Structure):
 
 
 class _Problem(ctypes.Structure):
-    """`struct Problem` of kernel.c."""
+    """`struct Problem` of kernel/problem.h."""
 
     _fields_ = (
         ("images", ctypes.c_int64),

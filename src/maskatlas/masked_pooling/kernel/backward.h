@@ -1,0 +1,184 @@
+/* Gradients of a tile, with its masks computed again. */
+
+#pragma once
+
+#include "forward.h"
+
+/* Keep t of one vector of channels and two rows as an operand of both products. */
+INLINE void store_slopes(const int dot, vector first, vector second, unit *row, unit *next_row,
+                         unit *pairs) {
+#if DOT
+    if (dot) {
+        static const uint16_t interleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                 21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+        _mm256_store_si256((__m256i *)row, _mm512_castsi512_si256(both));
+        _mm256_store_si256((__m256i *)next_row, _mm512_extracti64x4_epi64(both, 1));
+        _mm512_store_si512(pairs,
+                           _mm512_permutexvar_epi16(_mm512_loadu_si512(interleaved), both));
+        return;
+    }
+#endif
+    (void)dot, (void)pairs;
+    store((float *)row, first);
+    store((float *)next_row, second);
+}
+
+/* From the logits of a block: its share of df, of db, and t. */
+INLINE void slopes(const int dot, const struct Call *call, struct Tile *tile, struct Panel panel,
+                   int64_t slot, int64_t r, int64_t height, float *feature_sums, vector *bias_sums) {
+    const float *arriving = call->arriving + slot * (call->problem->images + 1) * 2 * call->columns;
+    int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
+    for (int64_t i = 0; i < height; i += 2) {
+        const float *block = tile->block + i * WIDTH;
+        const float *features = tile->features + (r + i) * step + c;
+        float *sums = feature_sums + (r + i) * step + c;
+        const float *by[2] = {arriving + 2 * (tile->image[r + i] * call->columns + c),
+                              arriving + 2 * (tile->image[r + i + 1] * call->columns + c)};
+        unit *row = tile->slope_rows + (r + i) * call->packed_row + c / LANES * units;
+        unit *next_row = row + call->packed_row;
+        unit *pairs = dot ? tile->slope_pairs + (r + i) / 2 * step + c : NULL;
+        for (int64_t v = 0; v < panel.vectors; v++) {
+            vector slope[2];
+#pragma GCC unroll 2
+            for (int s = 0; s < 2; s++) {
+                vector mask = sigmoid(dot, load(block + s * WIDTH));
+                vector by_pooled = load(by[s]), by_mask = load(by[s] + LANES);
+                slope[s] = (by_pooled * load(features + s * step) + by_mask) * (mask - mask * mask);
+                store(sums + s * step, load(sums + s * step) + by_pooled * mask);
+                by[s] += 2 * LANES;
+            }
+            bias_sums[v] += slope[0] + slope[1];
+            store_slopes(dot, slope[0], slope[1], row, next_row, pairs);
+            block += LANES, features += LANES, sums += LANES;
+            row += units, next_row += units, pairs += dot ? LANES : 0;
+        }
+    }
+}
+
+/* The part of df that knows no mask, offset x the sum of p over attributes; and dg = 0. */
+static void begin_gradients(const struct Call *call, const struct Tile *tile, int64_t count,
+                            float *feature_sums, float *guide_sums) {
+    const struct Problem *problem = call->problem;
+    float scale = (float)problem->offset / (float)problem->positions;
+    for (int64_t r = 0; r < count; r++) {
+        float *sum = feature_sums + r * call->row;
+        if (r && tile->image[r] == tile->image[r - 1]) {
+            memcpy(sum, sum - call->row, call->row * 4);
+            continue;
+        }
+        memset(sum, 0, call->row * 4);
+        if (tile->image[r] == problem->images) continue;
+        const float *from = problem->pooled +
+                            tile->image[r] * problem->attributes * call->channels;
+        for (int64_t k = 0; k < problem->attributes; k++, from += call->channels)
+            for (int64_t c = 0; c < call->channels; c++) sum[c] += scale * from[c];
+    }
+    if (guide_sums && guide_sums != feature_sums)
+        memset(guide_sums, 0, count * call->guide_row * 4);
+}
+
+static void add_weight_gradient(const struct Call *call, const struct Tile *tile, int64_t rows,
+                                float *out, int add) {
+    int64_t depth = call->dot ? rows / 2 : rows, even = round_up(call->channels, 2);
+    for (int64_t g = 0; g < call->guide_columns; g += WIDTH) {
+        struct Panel panel = panel_at(g, call->guide_columns);
+        for (int64_t c = 0, height; c < even; c += height) {
+            height = smaller(ROWS, even - c);
+            BLOCKS[call->dot][1][height / 2 - 1][panel.vectors - 1](
+                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row, NULL,
+                out + c * call->guide_columns + g, call->guide_columns, add);
+        }
+    }
+}
+
+static void add_guide_gradient(const struct Call *call, const struct Tile *tile, int64_t slot,
+                               int64_t rows, float *out) {
+    for (int64_t g = 0; g < call->guide_columns; g += WIDTH) {
+        struct Panel panel = panel_at(g, call->guide_columns);
+        const unit *right = call->weights_back + call->depth * (slot * call->guide_columns + g);
+        for (int64_t r = 0, height; r < rows; r += height) {
+            height = smaller(ROWS, rows - r);
+            BLOCKS[call->dot][0][height / 2 - 1][panel.vectors - 1](
+                call->depth, tile->slope_rows + r * call->packed_row, call->packed_row, right,
+                panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
+        }
+    }
+}
+
+static void backward_attribute(const struct Call *call, struct Tile *tile, int64_t slot,
+                               int64_t rows, float *feature_sums, float *guide_sums,
+                               int64_t segment, int add) {
+    int64_t part = segment * call->chunk + slot;
+    float *bias_part = call->bias_parts + part * call->columns;
+    for (int64_t column = 0; column < call->columns; column += WIDTH) {
+        struct Panel panel = panel_at(column, call->columns);
+        vector bias_sums[VECTORS];
+        memset(bias_sums, 0, sizeof bias_sums);
+        for (int64_t r = 0, height; r < rows; r += height) {
+            height = logits(call, tile, panel, slot, r, rows);
+            if (call->dot)
+                slopes(1, call, tile, panel, slot, r, height, feature_sums, bias_sums);
+            else
+                slopes(0, call, tile, panel, slot, r, height, feature_sums, bias_sums);
+        }
+        for (int64_t v = 0; v < panel.vectors; v++) {
+            float *sum = bias_part + column + v * LANES;
+            if (add) bias_sums[v] += load(sum);
+            store(sum, bias_sums[v]);
+        }
+    }
+    if (call->weight_parts)
+        add_weight_gradient(call, tile, rows,
+                            call->weight_parts + part * round_up(call->channels, 2) *
+                                                     call->guide_columns, add);
+    if (guide_sums) add_guide_gradient(call, tile, slot, rows, guide_sums);
+}
+
+static void backward_task(const struct Call *call, struct Tile *tile, int64_t chunk_first,
+                          int64_t chunk_count, int64_t segment) {
+    const struct Problem *problem = call->problem;
+    int64_t start = segment * call->segment_rows;
+    int64_t stop = smaller(start + call->segment_rows, problem->images * problem->positions);
+    int begins = chunk_first == 0, ends = chunk_first + chunk_count == problem->attributes;
+    int64_t tiles = parts(stop - start, call->tile_rows);
+    int64_t tile_rows = round_up(parts(stop - start, tiles), ROWS);
+    for (int64_t first = start; first < stop; first += tile_rows) {
+        int64_t count = smaller(tile_rows, stop - first);
+        int64_t rows = read_tile(call, tile, first, count);
+        float *feature_sums = call->feature_sums + first * call->row;
+        float *guide_sums = call->guide_sums ? call->guide_sums + first * call->guide_row : NULL;
+        if (begins) begin_gradients(call, tile, rows, feature_sums, guide_sums);
+        for (int64_t slot = 0; slot < chunk_count; slot++)
+            backward_attribute(call, tile, slot, rows, feature_sums, guide_sums, segment,
+                               first > start);
+        if (ends && problem->feature_gradient.data)
+            write_rows(&problem->feature_gradient, problem->positions, first, count, feature_sums,
+                       call->row);
+        if (ends && problem->guide_gradient.data)
+            write_rows(&problem->guide_gradient, problem->positions, first, count, guide_sums,
+                       call->guide_row);
+    }
+}
+
+/* Add up the segments' shares of one attribute's weight and bias gradients, in their order. */
+static void reduce_attribute(const struct Call *call, int64_t k, int64_t slot) {
+    const struct Problem *problem = call->problem;
+    int64_t even = round_up(call->channels, 2), slab = even * call->guide_columns;
+    for (int64_t s = 1; call->weight_parts && s < call->segments; s++) {
+        float *sum = call->weight_parts + slot * slab;
+        const float *part = call->weight_parts + (s * call->chunk + slot) * slab;
+        for (int64_t i = 0; i < slab; i++) sum[i] += part[i];
+    }
+    for (int64_t c = 0; call->weight_parts && c < call->channels; c++)
+        memcpy(problem->weight_gradient + (k * call->channels + c) * call->guide_count,
+               call->weight_parts + slot * slab + c * call->guide_columns, call->guide_count * 4);
+    if (!problem->bias_gradient) return;
+    for (int64_t c = 0; c < call->channels; c++) {
+        float sum = 0;
+        for (int64_t s = 0; s < call->segments; s++)
+            sum += call->bias_parts[(s * call->chunk + slot) * call->columns + c];
+        problem->bias_gradient[k * call->channels + c] = sum;
+    }
+}

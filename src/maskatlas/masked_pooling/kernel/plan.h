@@ -1,0 +1,143 @@
+/* How a call is cut up, and where in memory its parts lie. */
+
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "problem.h"
+#include "product.h"
+
+enum { FORWARD_CHUNK = 32, BACKWARD_CHUNK = 8 }; /* attributes whose weights are packed at a time */
+enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10 };
+
+struct Call {
+    const struct Problem *problem;
+    struct Maps guides;
+    int dot, shared, backward;
+    int64_t channels, guide_count;         /* C, G */
+    int64_t columns, guide_columns;        /* C and G rounded up to whole vectors */
+    int64_t depth, guide_depth;            /* and counted in units, as an axis that is summed */
+    int64_t row, guide_row;                /* steps between rows of floats */
+    int64_t packed_row, packed_guide_row;  /* steps between rows of units: a row's own neighbours */
+    int64_t tile_rows, chunk;
+    int64_t groups, group_images, shares;            /* forward: images and attributes of a task */
+    int64_t segments, segment_rows;                  /* backward: rows of a task */
+    int64_t tasks, counter_count;
+    unit *weights, *weights_back;          /* [k panel depth-of-guides column], [k panel depth guide] */
+    float *bias;                           /* [k column] */
+    float *arriving;                       /* p and q: [k image + 1 vector 2 LANES], the last image 0 */
+    float *weight_parts, *bias_parts;      /* [segment k channel guide_column], [segment k column] */
+    float *feature_sums, *guide_sums;      /* df and dg so far: [row column] */
+    char *scratch;
+    size_t scratch_bytes;
+    atomic_long *counters, workers;
+    pthread_mutex_t lock;
+    pthread_cond_t all_here;
+    int64_t waiting, round;
+};
+
+struct Tile { /* one thread's own memory */
+    int32_t *image;            /* of each row; `images` for a row that only fills up a pair */
+    float *features, *guides;  /* [row column] */
+    unit *guide_rows;          /* [row guide_depth] */
+    unit *guide_pairs;         /* [row or pair of rows, guide_column] */
+    unit *slope_rows;          /* t: [row depth] */
+    unit *slope_pairs;         /* t: [row or pair of rows, column] */
+    float *block;              /* [ROWS WIDTH] */
+    float *means;              /* [image of the tile, column]: sums of features */
+};
+
+static char *take(char **memory, size_t bytes) {
+    char *start = *memory;
+    *memory += (bytes + 63) & ~(size_t)63;
+    return start;
+}
+
+static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes) {
+    struct Tile tile;
+    char *start = memory;
+    int64_t rows = call->tile_rows, pair_rows = call->dot ? rows / 2 : rows;
+    tile.image = (int32_t *)take(&memory, rows * 4);
+    tile.features = (float *)take(&memory, rows * call->row * 4);
+    tile.guides = call->shared ? tile.features : (float *)take(&memory, rows * call->guide_row * 4);
+    tile.block = (float *)take(&memory, ROWS * WIDTH * 4);
+    if (call->dot) {
+        tile.guide_rows = (unit *)take(&memory, rows * call->packed_guide_row * 4);
+        tile.guide_pairs = (unit *)take(&memory, pair_rows * call->guide_row * 4);
+    } else {
+        tile.guide_rows = tile.guide_pairs = (unit *)tile.guides;
+    }
+    if (call->backward) {
+        tile.slope_pairs = (unit *)take(&memory, pair_rows * call->row * 4);
+        tile.slope_rows = call->dot ? (unit *)take(&memory, rows * call->packed_row * 4)
+                                    : tile.slope_pairs;
+        tile.means = NULL;
+    } else {
+        tile.slope_pairs = tile.slope_rows = NULL;
+        tile.means = (float *)take(&memory, call->group_images * call->columns * 4);
+    }
+    *bytes = (size_t)(memory - start);
+    return tile;
+}
+
+static struct Call plan(const struct Problem *problem, int backward) {
+    struct Call call = {.problem = problem, .backward = backward};
+    call.dot = DOT && problem->pairs;
+    call.shared = problem->guides.data == NULL;
+    call.guides = call.shared ? problem->features : problem->guides;
+    call.channels = problem->features.channels;
+    call.guide_count = call.guides.channels;
+    call.columns = round_up(call.channels, LANES);
+    call.guide_columns = round_up(call.guide_count, LANES);
+    call.depth = call.dot ? call.columns / 2 : call.columns;
+    call.guide_depth = call.dot ? call.guide_columns / 2 : call.guide_columns;
+    call.row = spread(call.columns);
+    call.guide_row = spread(call.guide_columns);
+    call.packed_row = spread(call.depth);
+    call.packed_guide_row = spread(call.guide_depth);
+    call.chunk = smaller(backward ? BACKWARD_CHUNK : FORWARD_CHUNK, problem->attributes);
+
+    int64_t positions = problem->positions, rows = problem->images * positions;
+    int64_t bytes = 4 * ((backward ? 3 : 1) * call.row + (call.shared ? 1 : 2) * call.guide_row);
+    call.tile_rows = larger(ROWS, smaller(TILE_BYTES / bytes, 256) / ROWS * ROWS);
+    call.tile_rows = smaller(call.tile_rows, round_up(rows, ROWS));
+    call.group_images = larger(1, call.tile_rows / positions);
+    call.groups = parts(problem->images, call.group_images);
+    call.shares = smaller(call.chunk, parts(4 * problem->threads, call.groups));
+    int64_t most = larger(SEGMENTS, problem->threads), least = rows < SEGMENT_ROWS / 2 ? 1 : 2;
+    call.segments = larger(least, smaller(most, rows / SEGMENT_ROWS));
+    call.segment_rows = round_up(parts(rows, call.segments), 2);
+    call.segments = parts(rows, call.segment_rows);
+    call.tasks = backward ? call.segments : call.groups * call.shares;
+    call.counter_count = 2 * parts(problem->attributes, call.chunk) + 1;
+    return call;
+}
+
+static void lay_out(struct Call *call, char *memory, size_t *bytes) {
+    const struct Problem *problem = call->problem;
+    char *start = memory;
+    int64_t chunk = call->chunk, rows = round_up(problem->images * problem->positions, 2);
+    call->weights = (unit *)take(&memory, chunk * call->guide_depth * call->columns * 4);
+    call->bias = (float *)take(&memory, chunk * call->columns * 4);
+    if (call->backward) {
+        int64_t of_results = chunk * (problem->images + 1) * call->columns * 4;
+        int64_t slab = round_up(call->channels, 2) * call->guide_columns;
+        int guides = call->shared ? problem->feature_gradient.data != NULL
+                                  : problem->guide_gradient.data != NULL;
+        call->weights_back = (unit *)take(&memory, chunk * call->depth * call->guide_columns * 4);
+        call->arriving = (float *)take(&memory, 2 * of_results);
+        call->bias_parts = (float *)take(&memory, call->segments * chunk * call->columns * 4);
+        if (problem->weight_gradient)
+            call->weight_parts = (float *)take(&memory, call->segments * chunk * slab * 4);
+        call->feature_sums = (float *)take(&memory, rows * call->row * 4);
+        if (guides)
+            call->guide_sums = call->shared ? call->feature_sums
+                                            : (float *)take(&memory, rows * call->guide_row * 4);
+    }
+    tile_of(call, memory, &call->scratch_bytes);
+    call->scratch = take(&memory, problem->threads * call->scratch_bytes);
+    call->counters = (atomic_long *)take(&memory, call->counter_count * sizeof(atomic_long));
+    *bytes = (size_t)(memory - start);
+}
