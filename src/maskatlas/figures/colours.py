@@ -14,7 +14,8 @@ SIGNED_MAP = "RdBu_r"
 UNDEFINED = 128
 """Grey level of what is undefined."""
 _OVERLAY_MAP = "inferno"
-_STRENGTH = 0.85
+_STRENGTH = 0.8
+_SHADE = 0.5
 
 
 def mask_colours(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape 3"]:
@@ -81,16 +82,18 @@ def overlay(
     Args:
         image: RGB.
         values: A mask from 0 to 1; or, with a limit, signed values.
-        limit: Where a signed value has its full colour.
+        limit: Where a signed value has its full colour. Colours follow the root of a signed value,
+            so that weak ones are seen beside strong ones on one scale.
     """
     large = np.nan_to_num(enlarge(values, len(image)))
-    grey = np.repeat(image @ np.array([0.299, 0.587, 0.114]), 3).reshape(image.shape)
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     if limit is None:
         strength = np.clip(large, 0, 1)
-        colours = _mapped(_OVERLAY_MAP, 0.25 + 0.7 * strength)
+        colours = _mapped(_OVERLAY_MAP, 0.2 + 0.7 * strength)
     else:
-        strength = np.clip(np.abs(large) / limit, 0, 1) if limit else 0 * large
-        colours = diverging_colours(np.where(strength > 0, large, 0), limit)
-    share = (_STRENGTH * strength**0.8)[..., None]
-    mixed: np.ndarray = (1 - share) * grey + share * colours
+        strength = np.sqrt(np.clip(np.abs(large) / limit, 0, 1)) if limit else 0 * large
+        colours = diverging_colours(np.sign(large) * strength, 1.0)
+    share = (_STRENGTH * strength)[..., None]
+    lit = colours * (_SHADE + (1 - _SHADE) * grey / 255)  # the image stays readable below
+    mixed: np.ndarray = (1 - share) * grey + share * lit
     return mixed.clip(0, 255).round().astype(np.uint8)

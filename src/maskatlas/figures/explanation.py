@@ -87,7 +87,8 @@ def explain_picture(
                 axes = panel(figure, left + place * (side + _GAP), top + _HEAD, side, side)
                 tile(axes, overlay(image, mask), f"channel {channel}")
         scale = panel(figure, INSET, figure.get_figheight() - 0.36, 2.0, 0.08)
-        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), "contribution to the logit")
+        meaning = "contribution to the logit, root scale"
+        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), meaning)
         scale.set_xticks([-limit, 0, limit], ["against", "0", "for"])
         return finish(figure)
 
@@ -119,5 +120,5 @@ def _bars(
     if len(order) > len(first):
         note = f"{len(order) - len(first)} more, at most {scores[order[len(first)]]:.2f}"
         axes.text(
-            1.1, len(first) + 0.1, note, ha="right", va="center", fontsize=SMALL, color=theme.faint
+            1.0, len(first) + 0.1, note, ha="right", va="center", fontsize=SMALL, color=theme.faint
         )
