@@ -27,7 +27,8 @@ INLINE void store_slopes(const int dot, vector first, vector second, unit *row, 
 
 /* From the logits of a block: its share of df, of db, and t. */
 INLINE void slopes(const int dot, const struct Call *call, struct Tile *tile, struct Panel panel,
-                   int64_t slot, int64_t r, int64_t height, float *feature_sums, vector *bias_sums) {
+                   int64_t slot, int64_t r, int64_t height, float *feature_sums,
+                   vector *bias_sums) {
     const float *arriving = call->arriving + slot * (call->problem->images + 1) * 2 * call->columns;
     int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
     for (int64_t i = 0; i < height; i += 2) {
@@ -87,8 +88,8 @@ static void add_weight_gradient(const struct Call *call, const struct Tile *tile
         for (int64_t c = 0, height; c < even; c += height) {
             height = smaller(ROWS, even - c);
             BLOCKS[call->dot][1][height / 2 - 1][panel.vectors - 1](
-                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row, NULL,
-                out + c * call->guide_columns + g, call->guide_columns, add);
+                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row,
+                NULL, out + c * call->guide_columns + g, call->guide_columns, add);
         }
     }
 }

@@ -73,6 +73,30 @@ static void add_features(const struct Call *call, struct Tile *tile, int64_t gro
     }
 }
 
+/* One attribute and panel of channels of a tile, whose rows begin at `first`. */
+static void forward_panel(const struct Call *call, struct Tile *tile, struct Panel panel,
+                          int64_t slot, int64_t k, int64_t group_first, int64_t first,
+                          int64_t count) {
+    const int32_t *image = tile->image;
+    int64_t even = round_up(count, 2);
+    struct Sums sums;
+    memset(&sums, 0, sizeof sums);
+    for (int64_t r = 0, height; r < even; r += height) {
+        height = logits(call, tile, panel, slot, r, even);
+        int64_t end = smaller(r + height, count);
+        for (int64_t i = r, next; i < end; i = next) {
+            for (next = i + 1; next < end && image[next] == image[i];) next++;
+            if (call->dot)
+                add_masks(1, call, tile, panel, i - r, i, next - i, &sums);
+            else
+                add_masks(0, call, tile, panel, i - r, i, next - i, &sums);
+            if (next == count || image[next] != image[i])
+                finish_image(call, tile, panel, k, image[i], group_first, first, first + count,
+                             &sums);
+        }
+    }
+}
+
 static void forward_task(const struct Call *call, struct Tile *tile, int64_t chunk_first,
                          int64_t chunk_count, int64_t task) {
     const struct Problem *problem = call->problem;
@@ -83,28 +107,12 @@ static void forward_task(const struct Call *call, struct Tile *tile, int64_t chu
     int64_t images = smaller(call->group_images, problem->images - group_first);
     int64_t start = group_first * problem->positions, rows = images * problem->positions;
     for (int64_t done = 0; done < rows; done += call->tile_rows) {
-        int64_t count = smaller(call->tile_rows, rows - done), first = start + done;
-        int64_t even = read_tile(call, tile, first, count);
+        int64_t count = smaller(call->tile_rows, rows - done);
+        read_tile(call, tile, start + done, count);
         add_features(call, tile, group_first, count, done == 0);
         for (int64_t slot = slot_first; slot < slot_last; slot++)
-            for (int64_t column = 0; column < call->columns; column += WIDTH) {
-                struct Panel panel = panel_at(column, call->columns);
-                struct Sums sums;
-                memset(&sums, 0, sizeof sums);
-                for (int64_t r = 0, height; r < even; r += height) {
-                    height = logits(call, tile, panel, slot, r, even);
-                    int64_t end = smaller(r + height, count);
-                    for (int64_t i = r, next; i < end; i = next) {
-                        for (next = i + 1; next < end && tile->image[next] == tile->image[i];) next++;
-                        if (call->dot)
-                            add_masks(1, call, tile, panel, i - r, i, next - i, &sums);
-                        else
-                            add_masks(0, call, tile, panel, i - r, i, next - i, &sums);
-                        if (next == count || tile->image[next] != tile->image[i])
-                            finish_image(call, tile, panel, chunk_first + slot, tile->image[i],
-                                         group_first, first, first + count, &sums);
-                    }
-                }
-            }
+            for (int64_t column = 0; column < call->columns; column += WIDTH)
+                forward_panel(call, tile, panel_at(column, call->columns), slot,
+                              chunk_first + slot, group_first, start + done, count);
     }
 }

@@ -25,10 +25,10 @@ struct Call {
     int64_t groups, group_images, shares;            /* forward: images and attributes of a task */
     int64_t segments, segment_rows;                  /* backward: rows of a task */
     int64_t tasks, counter_count;
-    unit *weights, *weights_back;          /* [k panel depth-of-guides column], [k panel depth guide] */
+    unit *weights, *weights_back;          /* packed: [k panel depth column], both ways */
     float *bias;                           /* [k column] */
-    float *arriving;                       /* p and q: [k image + 1 vector 2 LANES], the last image 0 */
-    float *weight_parts, *bias_parts;      /* [segment k channel guide_column], [segment k column] */
+    float *arriving;                       /* p, q: [k image + 1 vector 2 LANES], the last 0 */
+    float *weight_parts, *bias_parts;      /* [segment k channel guide], [segment k column] */
     float *feature_sums, *guide_sums;      /* df and dg so far: [row column] */
     char *scratch;
     size_t scratch_bytes;

@@ -55,7 +55,8 @@ static int64_t read_tile(const struct Call *call, struct Tile *tile, int64_t fir
     if (!call->shared)
         read_rows(&call->guides, problem->positions, first, count, tile->guides, call->guide_row,
                   call->guide_columns);
-    for (int64_t r = 0; r < count; r++) tile->image[r] = (int32_t)((first + r) / problem->positions);
+    for (int64_t r = 0; r < count; r++)
+        tile->image[r] = (int32_t)((first + r) / problem->positions);
     if (rows > count) {
         tile->image[count] = (int32_t)problem->images;
         memset(tile->features + count * call->row, 0, call->columns * 4);
@@ -86,9 +87,10 @@ static void pack_weights(const struct Call *call, const float *weight, unit *to)
             int64_t depth = call->dot ? count / 2 : count, first = call->dot ? g / 2 : g;
             for (int64_t lane = 0; lane < LANES; lane++) {
                 const float *row = weight + (c + lane) * call->guide_count + g;
-                int64_t real = c + lane < call->channels ? smaller(count, call->guide_count - g) : 0;
+                int64_t real = larger(0, smaller(count, call->guide_count - g));
+                if (c + lane >= call->channels) real = 0;
                 for (int64_t i = 0; i < real; i++) scaled[i] = MINUS_LOG2_E * row[i];
-                for (int64_t i = larger(real, 0); i < count; i++) scaled[i] = 0;
+                for (int64_t i = real; i < count; i++) scaled[i] = 0;
                 for (int64_t i = 0; i < count; i++) halves[i] = to_bfloat16(scaled[i]);
                 memcpy(block[lane], call->dot ? (void *)halves : (void *)scaled, depth * 4);
             }
@@ -108,11 +110,12 @@ static void pack_weights_back(const struct Call *call, const float *weight, unit
         for (int64_t d = 0; d < call->depth; d++, to += panel.width) {
             int64_t c = call->dot ? 2 * d : d;
             const float *row = weight + c * call->guide_count + first;
+            const float *next = row + call->guide_count;
             if (c >= call->channels) continue;
             if (!call->dot)
                 memcpy(to, row, width * 4);
             else if (c + 1 < call->channels)
-                for (int64_t g = 0; g < width; g++) to[g] = pair_of(row[g], row[g + call->guide_count]);
+                for (int64_t g = 0; g < width; g++) to[g] = pair_of(row[g], next[g]);
             else
                 for (int64_t g = 0; g < width; g++) to[g] = pair_of(row[g], 0);
         }
