@@ -20,7 +20,8 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
         content: What to write, whole or in parts.
 
     Raises:
-        OSError: The file cannot be written, for example on a full disk. Nothing has changed then.
+        OSError: The file, which the error names, cannot be written, for example on a full disk.
+            Nothing has changed then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_SUFFIX}")
@@ -32,8 +33,10 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 

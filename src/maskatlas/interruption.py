@@ -12,6 +12,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; go on with --resume")
+        self.number = number
         self.exit_code = 128 + number
 
 

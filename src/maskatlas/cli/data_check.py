@@ -18,10 +18,10 @@ class DataCheck(Talk):
 
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The dataset: a folder, or ``faces``."""
-    exclude: Path | None = None
+    exclude: Annotated[Path | None, tyro.conf.arg(aliases=["--data.exclude"])] = None
     """File that lists images to leave out."""
-    ignore: tuple[str, ...] = ()
-    """Columns of a table that are no attributes."""
+    ignore: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--data.ignore"])] = ()
+    """Columns of a table that are no attributes, as A,B or A B."""
     limit: int | None = None
     """Look at most at so many images of each split."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -1,6 +1,7 @@
 """``maskatlas demo``."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Demo(Talk):
         ).run()
         _LOG.info("4/4  writing the report")
         report = write_report(self.out)
-        print(_NEXT.format(report=report, run=self.out))  # noqa: T201
+        print(_NEXT.format(report=report, run=shlex.quote(str(self.out))))  # noqa: T201
         return 0
 
 

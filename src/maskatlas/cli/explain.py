@@ -16,6 +16,8 @@ from maskatlas.files import write_atomically
 if TYPE_CHECKING:
     from maskatlas.explanations import ImageExplanation
 
+_MOST_BYTES = 120
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(OnRun):
@@ -27,8 +29,8 @@ class Explain(OnRun):
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
     """Image files."""
-    attributes: tuple[str, ...] = ()
-    """Only these, as A,B or A B; the picture then shows each of them."""
+    attributes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Only these, as A,B; the picture then shows each of them."""
     top: int = 3
     """Channels of each attribute."""
     out: Path | None = None
@@ -41,14 +43,14 @@ class Explain(OnRun):
         from maskatlas.explanations import explain_image
 
         network = self.network()
-        names = split_commas(self.attributes) or None
+        names = named_attributes(self.attributes, network.attributes) or None
         folder = self.run_folder / "explanations" if self.out is None else self.out
         failed: list[Path] = []
         results = []
         taken: set[str] = set()
-        for path, image in open_photos(self.images, failed):
+        for path, image in open_photos(self.images[: self.limit], failed):
             explanation = explain_image(network, image, str(path), attributes=names, top=self.top)
-            stem = free_name(path.stem, taken)
+            stem = free_name(file_name(path.stem), taken)
             results.append(explanation.to_json())
             self._write(explanation, folder / f"{stem}.png", folder / f"{stem}.json")
         if self.json:
@@ -56,9 +58,7 @@ class Explain(OnRun):
         return int(bool(failed))
 
     def _write(self, explanation: "ImageExplanation", picture: Path, numbers: Path) -> None:
-        import io
-
-        from maskatlas.figures import explain_picture
+        from maskatlas.figures import encoded, explain_picture
 
         figure = explain_picture(
             explanation.image,
@@ -69,12 +69,23 @@ class Explain(OnRun):
             masks=explanation.masks,
             details=len(explanation.attributes) if self.attributes else 4,
         )
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=150)
-        write_atomically(picture, content.getvalue())
+        write_atomically(picture, encoded(figure, "png"))
         write_atomically(numbers, f"{json.dumps(explanation.to_json(), indent=2)}\n".encode())
         if not self.json:
             print(picture)  # noqa: T201
+
+
+def named_attributes(words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that were asked for; only what is no name itself is split at its commas."""
+    return tuple(
+        name for word in words for name in ([word] if word in known else split_commas([word]))
+    )
+
+
+def file_name(stem: str) -> str:
+    """Return the stem without control characters, and short enough for an ending behind it."""
+    plain = "".join(letter if letter.isprintable() else "_" for letter in stem)
+    return plain.encode()[:_MOST_BYTES].decode(errors="ignore")
 
 
 def free_name(stem: str, taken: set[str]) -> str:

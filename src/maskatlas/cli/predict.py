@@ -1,7 +1,6 @@
 """``maskatlas predict``."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,9 @@ class Predict(OnRun):
         device = next(network.parameters()).device
         failed: list[Path] = []
         if not self.json:
-            sys.stdout.write(table_text([["image", *network.attributes]]))
+            print(table_text([["image", *network.attributes]]), end="")  # noqa: T201
         result = {}
-        for path, image in open_photos(self.images, failed):
+        for path, image in open_photos(self.images[: self.limit], failed):
             with torch.no_grad():
                 scores = network(network.preprocess(image)[None].to(device)).scores
             probabilities = scores[0].sigmoid().tolist()
@@ -42,7 +41,7 @@ class Predict(OnRun):
                 result[str(path)] = dict(zip(network.attributes, probabilities, strict=True))
             else:
                 rounded = [round(value, 6) for value in probabilities]
-                sys.stdout.write(table_text([[str(path), *rounded]]))
+                print(table_text([[str(path), *rounded]]), end="")  # noqa: T201
         if self.json:
             print(json.dumps(result, indent=2))  # noqa: T201
         return int(bool(failed))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from maskatlas.cli import Talk
+from maskatlas.cli.settings import split_commas
 from maskatlas.config import PRESETS, Config, load_toml
-from maskatlas.errors import RunError
+from maskatlas.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from maskatlas.data import AttributeDataset
@@ -24,6 +25,10 @@ class OnRun(Talk):
     """The run folder."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    seed: int = 0
+    """Of what is drawn at random; that is nothing here, the flag is there as everywhere."""
+    limit: int | None = None
+    """Use at most so many images, of each split where there are several."""
 
     def settings(self) -> Config:
         """Read the run's configuration.
@@ -67,8 +72,10 @@ class OnData(OnRun):
     split: str | None = None
     """``train``, ``val``, ``test`` or ``all``; by default the run's validation split, and all of
     another dataset."""
-    limit: int | None = None
-    """Use at most so many images."""
+    exclude: Annotated[Path | None, tyro.conf.arg(aliases=["--data.exclude"])] = None
+    """File that lists images to leave out; by default the run's, with its own data."""
+    ignore: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--data.ignore"])] = ()
+    """Columns that are no attributes, as A,B or A B; by default the run's, with its own data."""
 
     def dataset(self) -> "AttributeDataset":
         """Open what the flags, or else the run, say.
@@ -80,17 +87,33 @@ class OnData(OnRun):
         from maskatlas.training_data import open_data
 
         settings = self.settings()
-        limit = settings.limit if self.limit is None and self.data is None else self.limit
-        if self.data is None and self.split is None:
-            return open_data(replace(settings, limit=limit)).validation
+        own = self.data is None
+        run = settings.data
+        exclude = self.exclude or (run.exclude if own else None)
+        ignore = split_commas(self.ignore) or (run.ignore if own else ())
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit: expected at least 1 image, found {self.limit}")
+        if own and self.split is None:
+            opened = replace(run, exclude=exclude and str(exclude), ignore=ignore)
+            limit = settings.limit if self.limit is None else None
+            validation = open_data(replace(settings, data=opened, limit=limit)).validation
+            return _spread(validation, self.limit)
         return open_dataset(
-            settings.data.path if self.data is None else self.data,
+            run.path if self.data is None else self.data,
             split=None if self.split == "all" else self.split,
-            exclude=settings.data.exclude if self.data is None else None,
-            ignore=settings.data.ignore if self.data is None else (),
-            limit=limit,
-            faces=settings.data.faces,
+            exclude=exclude,
+            ignore=ignore,
+            limit=settings.limit if own and self.limit is None else self.limit,
+            faces=run.faces,
         )
+
+
+def _spread(data: "AttributeDataset", limit: int | None) -> "AttributeDataset":
+    """Return at most so many images, spread evenly, as ``open_dataset`` chooses them."""
+    count = len(data)
+    if limit is None or count <= limit:
+        return data
+    return data.subset([place * count // limit for place in range(limit)])
 
 
 def progress_wanted(verb: Talk) -> bool:
