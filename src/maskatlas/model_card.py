@@ -15,7 +15,7 @@ tags: [interpretability, attention, multi-label, attributes]
 # {count} attributes from images of {size} x {size} pixels
 
 A network of maskatlas {version}: extractor `{extractor}` with {channels} channels, {parts}.
-Trained on `{source}` ({splits}), seed {seed}; the weights are those after epoch {epoch} of
+Trained on {source} ({splits}), seed {seed}; the weights are those after epoch {epoch} of
 {epochs}.
 
 ```python
@@ -66,12 +66,12 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         extractor=config.model.extractor,
         channels=config.model.channels,
         parts=", ".join(name for name, there in parts.items() if there),
-        source=_escaped(config.data.path.rstrip("/").rsplit("/", 1)[-1]),
+        source=_code(config.data.path.rstrip("/").rsplit("/", 1)[-1]),
         splits=", ".join(config.train.splits),
         seed=config.seed,
         epoch=epoch,
         epochs=config.train.epochs,
-        validation=f"`{config.train.validation}`"
+        validation=_code(config.train.validation)
         + (", images it was trained on" if overlap else ""),
         rows="\n".join(rows),
     )
@@ -80,6 +80,11 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
 def _row(name: str, values: Sequence[float]) -> str:
     cells = ["-" if value != value else f"{value:.4f}" for value in values]
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _code(text: str) -> str:
+    """Return a text as code, in which Markdown knows no other mark than the one that ends it."""
+    return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
 def _escaped(name: str) -> str:

@@ -166,9 +166,7 @@ class Optimization:
         for name, parameter in self.network.named_parameters():
             moments: dict[str, Any] = _below(f"optimizer.{name}.", tensors)
             for key, value in moments.items():
-                if (
-                    value.ndim
-                ):  # fused AdamW takes for granted that moments lie in memory as weights
+                if value.ndim:  # fused AdamW expects moments to lie in memory as weights do
                     moments[key] = torch.empty_like(parameter).copy_(value)
                 else:
                     moments[key] = value.to(self.device)

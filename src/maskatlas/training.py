@@ -209,7 +209,7 @@ class _Run:
                 **({} if health is None else health._asdict()),
             },
         )
-        if not quiet and self.line[1] - self.told_at > LOG_SECONDS:
+        if not quiet and distributed.rank() == 0 and self.line[1] - self.told_at > LOG_SECONDS:
             self.told_at = self.line[1]
             _LOG.info(
                 "step %d of %d, loss %.3f, %.0f images/s",
@@ -249,6 +249,8 @@ class _Run:
                 "seconds": self._count_seconds(),
             },
         )
+        if distributed.rank():
+            return
         _LOG.info(
             "epoch %d of %d: validation accuracy %.4f, AUROC %.4f",
             *(self.validated, epochs, mean["accuracy"], mean["auroc"]),

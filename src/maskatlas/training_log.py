@@ -2,20 +2,22 @@
 
 import json
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from maskatlas import distributed
+from maskatlas.errors import RunError
 from maskatlas.files import write_atomically
 from maskatlas.statistics import ACTIVE
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+Numbers = Mapping[str, float | int | None]
+Encoding = Callable[[str, Numbers], bytes]
 
 
 class MaskHealth(NamedTuple):
@@ -56,41 +58,52 @@ class TrainingLog:
             step: Steps that were taken before.
             epochs: Epochs that were validated before.
         """
-        self._file: IO[str] | None = None
-        self._events: SummaryWriter | None = None
+        self._outputs: list[tuple[IO[bytes], Encoding]] = []
         if distributed.rank():
             return
         path = run / "metrics.jsonl"
         lines = path.read_bytes().splitlines() if path.exists() else []
         kept = [line for line in lines if _precedes(line, step, epochs)]
         write_atomically(path, b"".join(line + b"\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
-        self._events = _event_writer(run / "tensorboard", step)
+        self._outputs.append((path.open("ab", buffering=0), _line))
+        try:
+            from maskatlas import tensorboard_events
+        except ImportError:
+            return
+        path = run / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
+        write_atomically(path, tensorboard_events.beginning(step + 1))
+        self._outputs.append((path.open("ab", buffering=0), tensorboard_events.scalars))
 
-    def write(self, event: str, values: Mapping[str, float | int | None]) -> None:
+    def write(self, event: str, values: Numbers) -> None:
         """Append a line; what is not a finite number becomes null.
 
         Args:
             event: ``step`` or ``epoch``.
             values: Numbers by name; ``step`` among them.
+
+        Raises:
+            RunError: The disk is full, or broken.
         """
-        if self._file is None:
-            return
         finite = {k: v if v is not None and math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps({"event": event} | finite) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in finite.items():
-                if value is not None and name != "step":
-                    self._events.add_scalar(f"{event}/{name}", value, finite["step"])
-            self._events.flush()
+        for file, encoding in self._outputs:
+            rest = memoryview(encoding(event, finite))
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
+                raise RunError(
+                    f"{file.name}: cannot be written ({error.strerror}); make room, and go on with "
+                    "--resume"
+                ) from error
 
     def close(self) -> None:
         """Close the files."""
-        if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
+        for file, _ in self._outputs:
+            file.close()
+
+
+def _line(event: str, values: Numbers) -> bytes:
+    return (json.dumps({"event": event} | dict(values), allow_nan=False) + "\n").encode()
 
 
 def _precedes(line: bytes, step: int, epochs: int) -> bool:
@@ -105,13 +118,3 @@ def _precedes(line: bytes, step: int, epochs: int) -> bool:
         case {"event": "epoch", "epoch": int(number)}:
             return number <= epochs
     return False
-
-
-def _event_writer(folder: Path, step: int) -> "SummaryWriter | None":
-    """Return what writes TensorBoard's files, or None where TensorBoard is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    # TensorBoard forgets what killed processes wrote from that step on.
-    return SummaryWriter(str(folder), purge_step=step + 1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from maskatlas.cli import Talk
+from maskatlas.cli.runs import is_first_process
 from maskatlas.cli.settings import parse_with_settings, with_split_commas
 from maskatlas.config import PRESETS, Config
 
@@ -41,7 +42,8 @@ class Train(Talk):
         except Interrupted as interrupted:
             print(f"maskatlas train: {interrupted}", file=sys.stderr)  # noqa: T201
             return interrupted.exit_code
-        print(model)  # noqa: T201
+        if is_first_process():
+            print(model)  # noqa: T201
         return 0
 
 

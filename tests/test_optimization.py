@@ -1,0 +1,204 @@
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskatlas import distributed, optimization
+from maskatlas.augmentation import augment
+from maskatlas.cache import PackedImages
+from maskatlas.config import Config, TrainConfig
+from maskatlas.errors import ConfigError, TrainingError
+from maskatlas.images import Preprocessing
+from maskatlas.losses import loss_terms
+from maskatlas.model import build_network
+from maskatlas.optimization import Optimization, learning_rate
+from maskatlas.training_data import open_data
+from reference.optimization import AdamW, averaged, clipped, learning_rates
+from small_runs import small_config
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def packed(config: Config) -> PackedImages:
+    return PackedImages(open_data(config).training, Preprocessing(config.model.image_size))
+
+
+def prepared(config: Config) -> Optimization:
+    images = packed(config)
+    torch.manual_seed(config.seed)
+    return Optimization(config, build_network(config.model, images.data.attributes), images, CPU)
+
+
+@given(
+    total=st.integers(1, 300),
+    warmup=st.floats(0, 1),
+    peak=st.floats(1e-6, 10),
+)
+def test_the_learning_rate_rises_and_falls_as_its_twin(
+    total: int, warmup: float, peak: float
+) -> None:
+    config = TrainConfig(learning_rate=peak, warmup=warmup)
+    rates = [learning_rate(step, total, config) for step in range(total)]
+    assert rates == pytest.approx(learning_rates(total, peak, warmup), rel=1e-9, abs=1e-12)
+    assert max(rates) == pytest.approx(peak)
+    assert min(rates) > 0
+
+
+def test_steps_are_those_of_the_plain_twin() -> None:
+    config = small_config(
+        batch=8, epochs=1, precision="float64", clip=0.5, weight_decay=0.3, ema=0.15, warmup=0.3
+    )
+    ours = prepared(config)
+    network, average = copy.deepcopy(ours.network), copy.deepcopy(ours.averaged).state_dict()
+    twins = {
+        name: AdamW(0.3 if parameter.ndim > 1 else 0.0)
+        for name, parameter in network.named_parameters()
+    }
+    rates = learning_rates(ours.total, config.train.learning_rate, 0.3)
+    images, norms = ours.images, []
+    for number in range(4):
+        indices = ours._indices()
+        ours.step()
+        batch = images.batch(indices)
+        pixels = augment(
+            batch.images, seed=0, step=number, batch=8, part=slice(0, 8), flip=True, shift=1
+        )
+        shown = pixels.double() / 255
+        loss = loss_terms(network(shown), shown, batch.labels.double(), config.loss).total
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        norms.append(torch.cat([g.flatten() for g in gradients]).norm())
+        few = clipped(gradients, 0.5)
+        with torch.no_grad():
+            for (name, parameter), gradient in zip(network.named_parameters(), few, strict=True):
+                parameter.copy_(twins[name].updated(parameter, gradient, rates[number]))
+        state = network.state_dict()
+        average = {k: averaged(average[k], state[k], number, 0.15) for k in state}
+    assert min(norms) > 0.5  # the gradient was clipped
+    torch.testing.assert_close(ours.network.state_dict(), state, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(ours.averaged.state_dict(), dict(average), rtol=1e-9, atol=1e-11)
+
+
+def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:
+    ours = prepared(small_config(batch=20))
+    epochs = []
+    for _ in range(2):
+        shown = []
+        for _ in range(ours.steps_per_epoch):
+            shown += ours._indices().tolist()
+            ours.number += 1
+        assert sorted(shown) == list(range(80))
+        epochs.append(shown)
+    assert epochs[0] != epochs[1]
+
+
+def test_the_rest_of_an_epoch_that_fills_no_batch_is_left_out() -> None:
+    ours = prepared(small_config(batch=30))
+    assert (ours.steps_per_epoch, ours.total) == (2, 6)
+
+
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    ours = prepared(small_config(batch=1000))
+    assert (ours.batch_size, ours.steps_per_epoch) == (80, 1)
+    ours.step()
+
+
+def test_without_an_average_the_network_is_its_own() -> None:
+    ours = prepared(small_config(ema=0.0))
+    assert ours.averaged is ours.network
+    ours.step()
+
+
+def test_restored_it_goes_on_to_the_very_same_weights() -> None:
+    config = small_config()
+    ours, theirs = prepared(config), prepared(config)
+    for _ in range(3):
+        ours.step()
+    state = {name: tensor.clone() for name, tensor in ours.tensors().items()}
+    # as if read from a file: one after another in memory, whatever the network's layout
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    theirs.restore(state, 3)
+    for _ in range(3):
+        ours.step()
+        theirs.step()
+    found = theirs.tensors()
+    assert found.keys() == ours.tensors().keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in ours.tensors().items())
+
+
+def test_a_state_from_before_the_first_step_has_no_moments_and_can_be_restored() -> None:
+    config = small_config()
+    ours, theirs = prepared(config), prepared(replace(config, seed=1))
+    assert not any(name.startswith("optimizer.") for name in ours.tensors())
+    theirs.restore({name: tensor.clone() for name, tensor in ours.tensors().items()}, 0)
+    assert all(
+        torch.equal(tensor, theirs.tensors()[name]) for name, tensor in ours.tensors().items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "step 1: the loss is nan, expected a finite number; the batch was face-"),
+        (float("-inf"), "step 1: the loss is -inf"),
+    ],
+)
+def test_a_loss_that_is_not_finite_changes_no_weight(
+    monkeypatch: pytest.MonkeyPatch, value: float, message: str
+) -> None:
+    ours = prepared(small_config(batch=4))
+    ours.step()
+    before = {name: p.detach().clone() for name, p in ours.network.named_parameters()}
+    monkeypatch.setattr(
+        optimization,
+        "loss_terms",
+        lambda *args: (terms := loss_terms(*args))._replace(total=terms.total + value),
+    )
+    names = [ours.images.data.names[index] for index in ours._indices().tolist()]
+    with pytest.raises(TrainingError) as caught:
+        ours.step()
+    assert message in str(caught.value)
+    assert ", ".join(names) in str(caught.value)
+    assert all(torch.equal(p, before[name]) for name, p in ours.network.named_parameters())
+    assert ours.number == 1
+
+
+def test_a_batch_of_many_images_is_named_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = prepared(small_config(batch=80))
+    monkeypatch.setattr(
+        optimization,
+        "loss_terms",
+        lambda *args: (terms := loss_terms(*args))._replace(total=terms.total * torch.nan),
+    )
+    with pytest.raises(TrainingError) as caught:
+        ours.step()
+    assert str(caught.value).count("face-") == optimization.MOST_NAMES
+    assert ", .... The last good" in str(caught.value)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(ConfigError, match=r"train.batch_size: 16 images .* a multiple of 3"):
+        prepared(small_config(batch=16))
+
+
+def test_what_has_one_dimension_does_not_decay() -> None:
+    ours = prepared(small_config())
+    decaying, others = ours.optimizer.param_groups
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    names: dict[Any, str] = {p: name for name, p in ours.network.named_parameters()}
+    assert {names[p].rsplit(".", 1)[-1] for p in others["params"]} == {"weight", "bias"}
+    assert all("extractor" in names[p] or "bias" in names[p] for p in others["params"])
+    assert len(decaying["params"]) + len(others["params"]) == len(names)
