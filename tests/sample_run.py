@@ -82,7 +82,7 @@ def _examples(random: Generator, means: np.ndarray, count: int, size: int, cells
     attributes = len(means)
     top = np.argsort(-means, axis=1)[:, :3]
     across = np.linspace(-1, 1, cells)
-    places = random.uniform(-0.6, 0.6, (2, attributes, 3, 1, 1))
+    places = random.uniform(-0.6, 0.6, (2, *top.shape, 1, 1))
     spots = np.exp(-6 * ((across[:, None] - places[0]) ** 2 + (across - places[1]) ** 2))
     masks = np.clip(spots + random.normal(0, 0.03, (count, *spots.shape)), 0, 1)
     scores = random.random((count, attributes))
@@ -93,7 +93,7 @@ def _examples(random: Generator, means: np.ndarray, count: int, size: int, cells
         labels=(scores > 0.4).astype(float),
         channels=top,
         masks=masks.astype(np.float32),
-        contributions=(masks[:, :, 0] - 0.5 * masks[:, :, 1]) / 30,
+        contributions=(masks[:, :, 0] - 0.5 * masks[:, :, -1]) / 30,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskatlas._version import __version__
 from maskatlas.config import Config
+from maskatlas.errors import RunError
 from maskatlas.files import write_atomically
 from maskatlas.importance import DISAGREE
 from maskatlas.report import summary
@@ -62,12 +63,15 @@ def write_report(run_dir: Path | str) -> Path:
         Path of the report.
 
     Raises:
-        RunError: The folder is no run folder, or one of its files is damaged.
+        RunError: The folder is no run folder, one of its files is damaged, or it cannot be
+            written to.
     """
     run = read_run(Path(run_dir))
-    page = render_page(_facts(run))
     path = run.folder / "report.html"
-    write_atomically(path, page.encode())
+    try:
+        write_atomically(path, render_page(_facts(run)).encode())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}); nothing changed") from error
     return path
 
 

@@ -55,10 +55,10 @@ def history(run: Run) -> History | None:
     epochs = tuple(_epoch(record) for record in run.epochs)
     last = watched[-1].mask_mean if watched else epochs[-1].mask_mean if epochs else None
     scored = [epoch for epoch in epochs if epoch.accuracy is not None]
-    seconds = [s for record in run.epochs if (s := record.get("seconds")) is not None]
+    seconds = [s for record in run.epochs if (s := _number(record, "seconds")) is not None]
     shown = (0, len(watched) // 2, len(watched) - 1)
     return History(
-        steps=max(int(record.get("step", 0)) for record in (*run.steps, *run.epochs)),
+        steps=max(int(record.get("step") or 0) for record in (*run.steps, *run.epochs)),
         epochs=epochs,
         best=max(scored, key=lambda epoch: epoch.accuracy or 0.0, default=None),
         seconds=max(seconds, default=None),
@@ -79,20 +79,26 @@ def _died_at(watched: list[Health]) -> float | None:
 
 
 def _health(record: Mapping[str, Any]) -> Health:
+    unused = _number(record, "unused_channels")
     return Health(
-        step=int(record.get("step", 0)),
-        epoch=record.get("epoch"),
-        mask_mean=record.get("mask_mean"),
-        mask_active=record.get("mask_active"),
-        unused_channels=record.get("unused_channels"),
+        step=int(record.get("step") or 0),
+        epoch=_number(record, "epoch"),
+        mask_mean=_number(record, "mask_mean"),
+        mask_active=_number(record, "mask_active"),
+        unused_channels=None if unused is None else int(unused),
     )
 
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
     return Epoch(
-        number=int(record.get("epoch", 0)),
-        accuracy=record.get("val_accuracy"),
-        balanced_accuracy=record.get("val_balanced_accuracy"),
-        auroc=record.get("val_auroc"),
-        mask_mean=record.get("mask_mean"),
+        number=int(record.get("epoch") or 0),
+        accuracy=_number(record, "val_accuracy"),
+        balanced_accuracy=_number(record, "val_balanced_accuracy"),
+        auroc=_number(record, "val_auroc"),
+        mask_mean=_number(record, "mask_mean"),
     )
+
+
+def _number(record: Mapping[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    return None if value is None else float(value)

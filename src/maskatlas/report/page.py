@@ -91,7 +91,7 @@ def percent(value: float, digits: int = 2) -> str:
     return fixed(100 * value, digits)
 
 
-def fixed(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+def fixed(value: float | int | None, digits: int = 2, *, sign: bool = False) -> str:
     """Return a number with so many digits; a dash where it is undefined."""
     if value is None or math.isnan(value):
         return DASH

@@ -2,15 +2,15 @@
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from maskatlas.figures import DARK, LIGHT, Theme
+from maskatlas.figures import DARK, LIGHT
 
 CSS_DPI = 116
 """An inch of a figure in CSS pixels: its text of 6.5 points is then as high as a footnote's."""
@@ -45,12 +45,8 @@ class Picture:
     """What it shows, for those who do not see it."""
 
 
-class Draw(Protocol):
-    """Make a figure."""
-
-    def __call__(self, *, theme: Theme, width: float) -> Figure:
-        """Return it for some paper, so many inches wide."""
-        ...
+Draw = Callable[..., Figure]
+"""Makes a figure, given ``theme`` and ``width`` in inches by keyword."""
 
 
 def figure_picture(draw: Draw, alt: str, *, width: float, narrow: bool = True) -> Picture:

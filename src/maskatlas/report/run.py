@@ -180,9 +180,9 @@ def _records(path: Path) -> Sequence[Mapping[str, Any]]:
 
 def _record(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """A record of the training whose values, but for its kind, are numbers or null."""
-    numbers = {key: _number(record, key, where) for key in record if key != "event"}
-    known = {key: value for key, value in numbers.items() if not math.isnan(value)}
-    return {"event": record.get("event"), **dict.fromkeys(numbers), **known}
+    defined = {k: not math.isnan(_number(record, k, where)) for k in record if k != "event"}
+    numbers = {key: record[key] if there else None for key, there in defined.items()}
+    return {"event": record.get("event"), **numbers}
 
 
 def _evaluation(path: Path) -> Evaluation:
