@@ -40,9 +40,9 @@ def seen(network: nn.Module, channels: int, size: int) -> tuple[range, range]:
 def test_a_feature_of_the_compact_extractor_sees_so_many_pixels(depth: int, side: int) -> None:
     rows, columns = seen(CompactExtractor(4, depth), 3, 96)
     assert len(rows) == len(columns) == side
-    # the middle of what it sees is the middle of its own cell of 4 x 4 pixels, to half a cell
+    # the middle of what it sees is the middle of its own cell of 4 x 4 pixels, to half a pixel
     middle = (rows.start + rows.stop) / 2
-    assert abs(middle - (12 + 0.5) * STRIDE) <= STRIDE / 2
+    assert abs(middle - (12 + 0.5) * STRIDE) <= 0.5
 
 
 def test_a_feature_of_the_context_module_sees_67_features() -> None:

@@ -59,11 +59,22 @@ class BatchNorm(nn.BatchNorm2d):
         def __call__(self, features: Tensor) -> Tensor: ...  # noqa: D102
 
 
-def _layer(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
-    """Return a 3x3 convolution, normalised and rectified."""
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+class _PadEnd(nn.Module):
+    """Zeros on the right and below only: a stride of 2 then keeps ceil(side / 2) positions."""
+
+    def forward(
+        self, features: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel rows columns"]:
+        height, width = features.shape[-2:]
+        return nn.functional.pad(features, (0, 1 + width % 2, 0, 1 + height % 2))
+
+
+def _layer(inputs: int, outputs: int, *, stride: int = 1, centred: bool = True) -> nn.Sequential:
+    """Return a 3x3 convolution, normalised and rectified; not centred, it pads the end only."""
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=int(centred), bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    return nn.Sequential(convolution, BatchNorm(outputs), nn.ReLU())
+    before = [] if centred else [_PadEnd()]
+    return nn.Sequential(*before, convolution, BatchNorm(outputs), nn.ReLU())
 
 
 class CompactExtractor(nn.Sequential):
@@ -71,13 +82,17 @@ class CompactExtractor(nn.Sequential):
 
     With a depth of 3 each feature sees 35 x 35 pixels, about half the face at 64 x 64: what a
     feature responds to is where its map says it is. h = ceil(H / 4).
+
+    Feature i is centred on pixel 4i + 2, half a pixel from 4i + 1.5, where resizing a map to the
+    image puts it. Padded evenly, both strides would centre it on 4i, and every map would point
+    1.5 pixels too far right and down.
     """
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__(
             _layer(3, max(channels // 4, 8), stride=2),
             _layer(max(channels // 4, 8), max(channels // 2, 16)),
-            _layer(max(channels // 2, 16), channels, stride=2),
+            _layer(max(channels // 2, 16), channels, stride=2, centred=False),
             *(_layer(channels, channels) for _ in range(depth)),
         )
         self.channels = channels
