@@ -16,9 +16,10 @@ from PIL import Image
 from disks import small_disk
 from layouts import encoded, picture, truth, write_celeba, write_table
 from maskatlas import cache
-from maskatlas.cache import PackedImages, cache_directory
+from maskatlas.cache import PackedImages
 from maskatlas.data import AttributeDataset, ImageStore
 from maskatlas.errors import DataError
+from maskatlas.files import cache_directory
 from maskatlas.images import Preprocessing
 from maskatlas.sources import open_dataset
 from reference import images as slow

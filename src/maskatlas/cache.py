@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from maskatlas.data import AttributeDataset, Batch
 from maskatlas.errors import DataError, ImageError
+from maskatlas.files import cache_directory
 from maskatlas.images import Preprocessing
 
 _LOG = logging.getLogger(__name__)
@@ -41,14 +42,6 @@ _KEY_BYTES, _ENTRY_BYTES = 16, 20  # of an entry: the content key, then a CRC-32
 _CHUNK = 256  # images decoded between two writes
 _MOST_TOLD = 20  # unreadable images that an error names
 _LOG_SECONDS = 10.0
-
-
-def cache_directory() -> Path:
-    """``$MASKATLAS_CACHE``, or ``maskatlas`` in ``$XDG_CACHE_HOME`` (``~/.cache``)."""
-    if chosen := os.environ.get("MASKATLAS_CACHE"):
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "maskatlas"
 
 
 class PackedImages:
@@ -71,7 +64,7 @@ class PackedImages:
         Args:
             data: The images.
             preprocessing: What is done to each.
-            directory: Where the cache lies; :func:`cache_directory` by default.
+            directory: Where the cache lies; :func:`maskatlas.files.cache_directory` by default.
             progress: Show a progress bar on a terminal; else a line is logged now and then.
             on_error: With ``skip``, images that cannot be decoded are left out with a warning.
 

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from maskatlas.images import image_size, open_image
 
+UNKNOWN = 255
+"""Value of a pixel of a region, or of a part mask, of which nothing is known."""
+
 
 class Example(NamedTuple):
     """One image as it lies in the dataset, in its own frame."""

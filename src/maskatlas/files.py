@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Where the cache lies, and writing a file so that it is there whole or not at all."""
 
 import errno
 import fcntl
@@ -73,3 +73,11 @@ def sync_folder(directory: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def cache_directory() -> Path:
+    """``$MASKATLAS_CACHE``, or ``maskatlas`` in ``$XDG_CACHE_HOME`` (``~/.cache``)."""
+    if chosen := os.environ.get("MASKATLAS_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "maskatlas"

@@ -48,7 +48,7 @@ class Metrics:
         """Return the figures by attribute name, fit for JSON: None where undefined."""
         assert len(attributes) == len(self.accuracy)
         return {
-            name: {metric: _or_none(getattr(self, metric)[index]) for metric in METRICS}
+            name: {metric: or_none(getattr(self, metric)[index]) for metric in METRICS}
             | {"positives": int(self.positives[index]), "negatives": int(self.negatives[index])}
             for index, name in enumerate(attributes)
         }
@@ -60,7 +60,8 @@ def mean_defined(values: Float[np.ndarray, "..."]) -> float:
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """Return None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(value)
 
 

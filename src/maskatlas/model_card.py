@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from maskatlas._version import __version__
 from maskatlas.config import Config
-from maskatlas.metrics import Metrics
+from maskatlas.metrics import METRICS, Metrics
 from maskatlas.sources.listing import split_of
 
 _CARD = """---
@@ -36,8 +36,6 @@ What such a network says of a person is a guess about an image, learned from lab
 gave; it is no fact about that person.
 """
 
-_COLUMNS = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auroc")
-
 
 def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, epoch: int) -> str:
     """Return the card in Markdown.
@@ -49,9 +47,9 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         epoch: How many epochs the weights have seen.
     """
     mean = metrics.mean()
-    rows = [_row("**mean**", [mean[column] for column in _COLUMNS])]
+    rows = [_row("**mean**", [mean[column] for column in METRICS])]
     for index, name in enumerate(attributes):
-        values = [float(getattr(metrics, column)[index]) for column in _COLUMNS]
+        values = [float(getattr(metrics, column)[index]) for column in METRICS]
         rows.append(_row(_escaped(name), values))
     parts = {
         "sub-networks": config.model.subnetworks,

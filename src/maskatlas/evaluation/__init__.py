@@ -7,7 +7,7 @@ from maskatlas.data import AttributeDataset
 from maskatlas.errors import DataError
 from maskatlas.evaluation.localization import pointing_game
 from maskatlas.inference import labels_for, predict
-from maskatlas.metrics import Metrics, attribute_metrics
+from maskatlas.metrics import Metrics, attribute_metrics, or_none
 from maskatlas.model import AttributeNetwork
 
 __all__ = ["evaluate", "pointing_game"]
@@ -58,7 +58,7 @@ def evaluate(
     answers = scores["subnetworks"] or scores["multilabel"]
     assert answers is not None
     return {
-        "mean_accuracy": _or_none(answers.mean()["accuracy"]),
+        "mean_accuracy": or_none(answers.mean()["accuracy"]),
         "data": str(data.path or data.source),
         "split": data.split,
         "images": len(images),
@@ -75,11 +75,6 @@ def _section(metrics: Metrics | None, network: AttributeNetwork) -> dict[str, An
     if metrics is None:
         return None
     return {
-        "mean": {name: _or_none(value) for name, value in metrics.mean().items()},
+        "mean": {name: or_none(value) for name, value in metrics.mean().items()},
         "attributes": metrics.rows(network.attributes),
     }
-
-
-def _or_none(value: float) -> float | None:
-    """Return None for NaN, which JSON does not have."""
-    return value if value == value else None

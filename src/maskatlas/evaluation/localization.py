@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from maskatlas.cache import PackedImages
+from maskatlas.data import UNKNOWN
 from maskatlas.explanations import explain
 from maskatlas.images import Preprocessing
 from maskatlas.metrics import mean_defined
@@ -18,9 +19,6 @@ from maskatlas.model import AttributeNetwork
 
 TOLERANCE = 15 / 178
 """Of the image's side: 15 pixels in an image of CelebA, 178 pixels wide."""
-
-UNKNOWN = 255
-"""Value of a region's pixel of which nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from maskatlas.files import write_atomically
+from maskatlas.files import cache_directory, write_atomically
 
 _LOG = logging.getLogger(__name__)
 _SECONDS = 120.0
@@ -97,8 +97,6 @@ def _processor() -> bytes:
 
 def _private_folder() -> Path:
     """A folder of the cache; refused if somebody else could have put a library there."""
-    from maskatlas.cache import cache_directory  # brings in all that reads images
-
     folder = cache_directory() / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     found = folder.stat()

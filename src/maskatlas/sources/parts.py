@@ -9,14 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskatlas.data import EncodedImages
+from maskatlas.data import UNKNOWN, EncodedImages
 from maskatlas.errors import DataError
 from maskatlas.images import open_parts
 from maskatlas.sources.listing import nearest
 from maskatlas.sources.stores import list_images
-
-UNKNOWN = 255
-"""The part, and the region, of a pixel of which nothing is known."""
 
 PARTS = (
     *("skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth"),
