@@ -114,7 +114,8 @@ def choose_examples(
 
     One after another, the image that shows most attributes not shown yet; an attribute is shown
     where its label is 1 (or unknown) and the network says so too. Ties go to the higher sum of
-    those scores, then to the earlier image.
+    those scores, then to the earlier image. When nothing new is left, all attributes are to be
+    shown once more.
 
     Args:
         scores: Logits.
@@ -130,7 +131,10 @@ def choose_examples(
         clarity = np.where(shown & missing, np.tanh(scores), 0).sum(axis=1)
         best = int(np.lexsort((-np.arange(len(scores)), clarity, gain))[-1])
         if chosen and not gain[best]:
-            break
+            if missing.all():  # what is left shows nothing at all
+                break
+            missing[:] = True
+            continue
         chosen.append(best)
         missing &= ~shown[best]
     return chosen

@@ -24,7 +24,10 @@ def choose_examples(scores: list[list[float]], labels: list[list[float]], most: 
 
         most_new = max(worth(image)[0] for image in rest)
         if not most_new and chosen:
-            break
+            if missing == set(range(len(scores[0]))):
+                break
+            missing = set(range(len(scores[0])))
+            continue
         equals = [image for image in rest if worth(image)[0] == most_new]
         clearest = max(worth(image)[1] for image in equals)
         best = next(image for image in equals if worth(image)[1] >= clearest - 1e-12)
