@@ -21,7 +21,7 @@ from maskatlas.interruption import Interrupted
 from maskatlas.optimization import Optimization
 from maskatlas.training import train
 
-SECONDS = 180
+SECONDS = 300
 """After so long a process that a test started is given up."""
 
 _ONE_THREAD = {
