@@ -23,7 +23,7 @@ from maskatlas.config import (
     to_mapping,
 )
 from maskatlas.errors import ConfigError
-from maskatlas.schema import Section
+from maskatlas.schema import Check, Section
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1)
 SCALARS: dict[Any, st.SearchStrategy[Any]] = {
@@ -39,7 +39,7 @@ def plain(hint: Any) -> st.SearchStrategy[Any]:
     arguments = get_args(hint)
     if get_origin(hint) is Annotated:
         strategy = plain(arguments[0])
-        for check in arguments[1:]:
+        for check in (mark for mark in arguments[1:] if isinstance(mark, Check)):
             strategy = strategy.filter(check.holds)
         return strategy
     if get_origin(hint) is Literal:
