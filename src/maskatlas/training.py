@@ -71,8 +71,9 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = build_network(config.model, data.training.attributes)
+        told = _LOG.isEnabledFor(logging.INFO)
         training, validation = (
-            PackedImages(part, network.preprocessing, progress=True) for part in data
+            PackedImages(part, network.preprocessing, progress=told) for part in data
         )
         optimization = Optimization(config, network, training, device)
         _claim(config, run)
@@ -164,7 +165,8 @@ class _Run:
     def finish(self, stop: StopRequest) -> None:
         """Take all steps that are left; between any two of them the run can be stopped."""
         optimization = self.optimization
-        hidden = None if distributed.rank() == 0 else True
+        told = _LOG.isEnabledFor(logging.INFO) and distributed.rank() == 0
+        hidden = None if told else True  # None: hidden unless it is on a terminal
         stop.between_steps = True
         with tqdm(total=optimization.total, desc="training", disable=hidden) as bar:
             bar.update(optimization.number)

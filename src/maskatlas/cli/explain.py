@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from maskatlas.cli.photos import open_photos
+from maskatlas.cli.photos import check_photos, open_photos
 from maskatlas.cli.runs import OnRun
 from maskatlas.cli.settings import split_commas
 from maskatlas.files import write_atomically
@@ -42,6 +42,7 @@ class Explain(OnRun):
         """Explain one image after another; exit 1 if one could not be read."""
         from maskatlas.explanations import explain_image
 
+        check_photos(self.images)
         network = self.network()
         names = named_attributes(self.attributes, network.attributes) or None
         folder = self.run_folder / "explanations" if self.out is None else self.out

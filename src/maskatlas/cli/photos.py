@@ -5,12 +5,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskatlas.errors import ImageError
+from maskatlas.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _LOG = logging.getLogger(__name__)
+
+
+def check_photos(paths: Sequence[Path]) -> None:
+    """Make sure that there is something to look at.
+
+    Raises:
+        ConfigError: No image is named.
+    """
+    if not paths:
+        raise ConfigError("expected at least one image after the run folder, found none")
 
 
 def open_photos(paths: Sequence[Path], failed: list[Path]) -> Iterator[tuple[Path, "Image.Image"]]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from maskatlas.cli.photos import open_photos
+from maskatlas.cli.photos import check_photos, open_photos
 from maskatlas.cli.runs import OnRun
 
 
@@ -27,6 +27,7 @@ class Predict(OnRun):
 
         from maskatlas.atlas_files import table_text
 
+        check_photos(self.images)
         network = self.network()
         device = next(network.parameters()).device
         failed: list[Path] = []

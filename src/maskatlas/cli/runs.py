@@ -30,6 +30,10 @@ class OnRun(Talk):
     limit: int | None = None
     """Use at most so many images, of each split where there are several."""
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit: expected at least 1 image, found {self.limit}")
+
     def settings(self) -> Config:
         """Read the run's configuration.
 
@@ -91,8 +95,6 @@ class OnData(OnRun):
         run = settings.data
         exclude = self.exclude or (run.exclude if own else None)
         ignore = split_commas(self.ignore) or (run.ignore if own else ())
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"--limit: expected at least 1 image, found {self.limit}")
         if own and self.split is None:
             opened = replace(run, exclude=exclude and str(exclude), ignore=ignore)
             limit = settings.limit if self.limit is None else None

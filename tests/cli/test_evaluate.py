@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import KEPT, call
+from layouts import truth, write_table
+
+KEYS = ["mean_accuracy", "data", "split", "images", "subnetworks", "multilabel", "explanations"]
+
+
+def strict(text: str) -> dict[str, Any]:
+    """The only object in a text, of JSON proper."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_the_demo_has_written_an_evaluation_of_its_test_split(run: Path) -> None:
+    result = strict((run / "evaluation.json").read_text())
+    assert list(result) == KEYS
+    assert (result["data"], result["split"], result["images"]) == ("faces", "test", 8)
+    pointing = result["explanations"]["pointing"]
+    assert set(pointing["attributes"]) <= set(KEPT)
+    assert pointing["method"] == "contribution"
+
+
+def test_json_is_all_of_stdout_and_what_the_file_holds(own_run: Path) -> None:
+    answer = call("evaluate", own_run, "--json", terminal=True)
+    assert answer.code == 0
+    result = strict(answer.out)
+    assert list(result) == KEYS
+    assert result == strict((own_run / "evaluation.json").read_text())
+    assert (result["split"], result["images"], result["explanations"]) == ("val", 8, None)
+    assert list(result["subnetworks"]["attributes"]) == list(KEPT)
+    assert 0 <= result["mean_accuracy"] <= 1
+
+
+def test_in_words(own_run: Path) -> None:
+    answer = call("evaluate", own_run, "--explanations", "--limit", "4", "--split", "test")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0] == "faces, split test: 4 images"
+    assert lines[1].startswith("sub-networks: accuracy 0.")
+    assert lines[2].startswith("multi-label classifier: accuracy 0.")
+    assert lines[3].startswith("pointing game, contribution maps: ")
+    assert len(lines) == 4
+    assert strict((own_run / "evaluation.json").read_text())["images"] == 4
+
+
+def test_what_is_undefined_is_a_dash_in_words_and_null_in_json(own_run: Path) -> None:
+    answer = call("evaluate", own_run, "--limit", "1")
+    assert "auroc -" in answer.out
+    result = strict((own_run / "evaluation.json").read_text())
+    assert result["subnetworks"]["mean"]["auroc"] is None
+
+
+def test_other_data_leaves_the_run_as_it_is(run: Path, tmp_path: Path) -> None:
+    known = truth(9, ("Wearing_Hat", "Smiling", "Elsewhere"))
+    other = write_table(tmp_path / "other", known)
+    file = run / "evaluation.json"
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    files = sorted(run.rglob("*"))
+    answer = call("evaluate", run, "--data", other, "--split", "test", "--json")
+    assert answer.code == 0, answer.err
+    result = strict(answer.out)
+    assert (result["data"], result["split"], result["images"]) == (str(other), "test", 3)
+    rows = result["subnetworks"]["attributes"]
+    labels = known.labels[6:]
+    for column, name in enumerate(("Wearing_Hat", "Smiling")):
+        assert rows[name]["positives"] == labels[:, column].sum()
+    assert rows["Bangs"]["positives"] == rows["Bangs"]["negatives"] == 0
+    assert rows["Bangs"]["accuracy"] is None
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+    assert sorted(run.rglob("*")) == files
+    assert strict(call("evaluate", run, "--data", other, "--json").out)["images"] == 9
+
+
+def test_what_cannot_be_evaluated_is_told(run: Path, tmp_path: Path) -> None:
+    strange = write_table(tmp_path / "strange", truth(3, ("Cat", "Dog")))
+    answer = call("evaluate", run, "--data", strange)
+    assert answer.code == 1
+    assert "none of its attributes (Cat, Dog)" in answer.err
+    plain = write_table(tmp_path / "plain", truth(3, ("Smiling",)))
+    answer = call("evaluate", run, "--data", plain, "--explanations")
+    assert (answer.code, answer.out) == (1, "")
+    assert "explanations are judged against regions" in answer.err
+
+
+@pytest.mark.parametrize("flag", ["-q", "--quiet"])
+def test_quiet_and_progress(flag: str, own_run: Path) -> None:
+    words = ("evaluate", own_run, "--explanations")
+    loud = call(*words, terminal=True).err
+    assert "evaluating: " in loud
+    assert "pointing: " in loud
+    assert call(*words, flag, terminal=True).err == ""
+    assert call(*words).err == ""
