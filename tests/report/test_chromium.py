@@ -213,3 +213,16 @@ def test_a_link_to_a_row_opens_what_hides_it(browser: Browser, plain: Path) -> N
         visit.evaluate("new Promise(done => setTimeout(done, 50))")
         assert visit.evaluate("document.querySelector('#channel-3').checkVisibility()")
     assert_clean(visit)
+
+
+def test_the_policy_stops_what_would_get_in_all_the_same(browser: Browser, plain: Path) -> None:
+    with browser.visit(plain, width=1280) as visit:
+        visit.evaluate(
+            "(() => { const s = document.createElement('script'); s.textContent = 'window.got = 1';"
+            " document.body.append(s);"
+            " document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.got = 1\">');"
+            " fetch('http://127.0.0.1:9/').catch(() => {}) })()"
+        )
+        visit.evaluate("new Promise(done => setTimeout(done, 100))")
+        assert visit.evaluate("window.got === undefined")
+    assert sum("Content Security Policy" in text for text in visit.complaints) >= 3

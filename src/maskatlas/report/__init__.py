@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from maskatlas._version import __version__
-from maskatlas.config import Config
 from maskatlas.errors import RunError
 from maskatlas.files import write_atomically
 from maskatlas.importance import DISAGREE
@@ -87,9 +86,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "against": sum(row.kind == "against" for row in atlas["disagreements"]),
         "command_path": shlex.quote(str(run.folder)),
         "config": run.config,
-        "data_name": _data_name(run.config),
+        "data_name": _last_part(run.config.data.path) if run.config else "",
         "duration": _duration(trained.seconds if trained else None),
         "entangled": summary.entangled(atlas["pairs"]),
+        "evaluated_on": _last_part(run.evaluation.data) if run.evaluation else "",
         "evaluation": run.evaluation,
         "health": verdicts,
         "history": trained,
@@ -106,8 +106,10 @@ def _facts(run: Run) -> dict[str, Any]:
             "active": ACTIVE,
             "out": OUT,
             "agreement": DISAGREE,
+            "ranked": summary.RANKED,
             "weak": summary.WEAK,
         },
+        "timid": summary.timid(right),
         "title": run.folder.resolve().name,
         "version": __version__,
         "weak": summary.weak(right),
@@ -115,9 +117,9 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _data_name(config: Config | None) -> str:
-    """Return what the training data is called: the last part of its path."""
-    return "" if config is None else Path(config.data.path).name or config.data.path
+def _last_part(path: str) -> str:
+    """Return what a dataset is called: the last part of its path."""
+    return Path(path).name or path
 
 
 def _overlap(run: Run) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskatlas.analysis import Atlas
-from maskatlas.report.accuracy import Accuracy
+from maskatlas.report.accuracy import Accuracy, Row
 from maskatlas.report.channels import Disagreement, Importance, Pair
 from maskatlas.report.history import History
 from maskatlas.report.run import Run
@@ -15,6 +15,12 @@ from maskatlas.statistics import OUT
 
 WEAK = 0.7
 """An attribute with a smaller balanced accuracy is named as weak."""
+RANKED = 0.8
+"""With an AUROC from here on the images of an attribute are ranked well."""
+FEW = 5
+"""At most so many attributes are named in a piece of advice."""
+BETTER = 0.1
+"""By so much contributions must follow the effects better than masks do, to be called better."""
 ENTANGLED = 0.5
 """Two attributes whose masks and whose labels correlate by more than this are named."""
 WORDS = (
@@ -37,6 +43,10 @@ class Health:
     agreement: float | None
     """Median rank correlation of mask and effect over attributes."""
     agreement_verdict: str | None
+    contributions: float
+    """The same of contribution and effect; NaN where the effect was not measured."""
+    contributions_better: bool
+    """Contributions follow the effects clearly better than masks do."""
     pointing_verdict: str | None
     gain: float | None
     """Points of accuracy above always giving the commoner answer."""
@@ -60,6 +70,7 @@ def health(
     """
     mask_mean = _mask_mean(run.atlas, history)
     together = agreement.get("mask-drop", agreement.get("mask-contribution", math.nan))
+    contributions = agreement.get("contribution-drop", math.nan)
     pointing = run.evaluation.pointing if run.evaluation else None
     mean = accuracy.classifier.mean if accuracy else {}
     balanced = mean.get("balanced_accuracy", math.nan)
@@ -68,6 +79,8 @@ def health(
         out=mask_mean is not None and mask_mean < OUT,
         agreement=None if math.isnan(together) else together,
         agreement_verdict=_verdict(AGREEMENT_VERDICTS, together),
+        contributions=contributions,
+        contributions_better=contributions - together >= BETTER,
         pointing_verdict=_verdict(POINTING_VERDICTS, pointing.mean if pointing else math.nan),
         gain=100 * (mean["accuracy"] - accuracy.majority) if accuracy else None,
         words=_verdict(WORDS, balanced) or "",
@@ -97,8 +110,20 @@ def median_agreement(rows: Sequence[Importance]) -> dict[str, float]:
 
 def weak(accuracy: Accuracy | None) -> tuple[str, ...]:
     """Return the attributes that the network is bad at, the worst first; five at most."""
-    rows = [row for row in accuracy.rows if row.score.balanced_accuracy < WEAK] if accuracy else []
-    return tuple(r.name for r in sorted(rows, key=lambda row: row.score.balanced_accuracy)[:5])
+    return tuple(row.name for row in _badly_answered(accuracy) if row.score.auroc < RANKED)[:FEW]
+
+
+def timid(accuracy: Accuracy | None) -> tuple[str, ...]:
+    """Return the attributes whose images are ranked well but answered badly; five at most."""
+    return tuple(row.name for row in _badly_answered(accuracy) if row.score.auroc >= RANKED)[:FEW]
+
+
+def _badly_answered(accuracy: Accuracy | None) -> list[Row]:
+    rows = accuracy.rows if accuracy else ()
+    return sorted(
+        (row for row in rows if row.score.balanced_accuracy < WEAK),
+        key=lambda row: row.score.balanced_accuracy,
+    )
 
 
 def entangled(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
@@ -121,6 +146,7 @@ def next_steps(
         "analyze": run.atlas is None,
         "undefined": accuracy is not None and bool(accuracy.undefined),
         "weak": bool(weak(accuracy)),
+        "threshold": bool(timid(accuracy)),
         "disagree": any(row.kind == "against" for row in disagreements) and not verdicts.out,
         "entangled": bool(entangled(pairs)),
         "explanations": accuracy is not None and not pointing,
