@@ -220,7 +220,8 @@ def test_the_policy_stops_what_would_get_in_all_the_same(browser: Browser, plain
         visit.evaluate(
             "(() => { const s = document.createElement('script'); s.textContent = 'window.got = 1';"
             " document.body.append(s);"
-            " document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.got = 1\">');"
+            " const img = '<img src=x onerror=\"window.got = 1\">';"
+            " document.body.insertAdjacentHTML('beforeend', img);"
             " fetch('http://127.0.0.1:9/').catch(() => {}) })()"
         )
         visit.evaluate("new Promise(done => setTimeout(done, 100))")
