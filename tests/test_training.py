@@ -237,7 +237,7 @@ Optimization.step = timed
 main(sys.argv[2:])
 """
 _WAITS = """
-import signal, sys
+import signal, sys, time
 from maskatlas.cli import main
 from maskatlas.optimization import Optimization
 
@@ -245,8 +245,12 @@ step, number = Optimization.step, int(sys.argv[1])
 
 def waits(self):
     if self.number == number:
+        told = []
+        handle = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, lambda *what: (handle(*what), told.append(what)))
         print("here", flush=True)
-        signal.pause()
+        while not told:  # a pause would miss a signal that comes before it
+            time.sleep(0.01)
     return step(self)
 
 Optimization.step = waits
