@@ -1,4 +1,4 @@
-"""Compare two runs on the images that both were validated on: which is right more often, how surely.
+"""Compare two runs on their validation images: which is right more often, and how surely.
 
     python benchmarks/compare_runs.py runs/celeba runs/celeba-plain
 
@@ -20,6 +20,7 @@ from maskatlas.training import open_data
 
 
 def main() -> None:
+    """Read the two runs, score them, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     correct = []

@@ -10,8 +10,8 @@ from maskatlas._version import __version__
 
 if TYPE_CHECKING:
     from maskatlas.analysis import Atlas
-    from maskatlas.explanations import explain
     from maskatlas.atlas_making import analyze
+    from maskatlas.explanations import explain
     from maskatlas.model import AttributeNetwork
     from maskatlas.report import write_report
     from maskatlas.sources import open_dataset
