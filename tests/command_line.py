@@ -80,7 +80,7 @@ def start(
     """
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8:strict"},
         text=True,
         errors=errors,
         stdout=stdout,

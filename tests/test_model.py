@@ -192,6 +192,7 @@ def test_an_image_alone_gives_what_it_gives_in_a_batch() -> None:
         ("compact", (64, 64), (16, 16)),
         ("compact", (33, 47), (9, 12)),
         ("dilated", (33, 47), (8, 11)),
+        ("compact", (32, 30), (8, 8)),
     ],
 )
 def test_odd_and_oblong_images_are_reconstructed_at_their_size(

@@ -150,6 +150,16 @@ def test_what_goes_wrong_outside_of_us_is_one_line(
     assert answer.err.count("\n") == 1
 
 
+def test_where_it_went_wrong_is_told_only_if_asked(verb: types.SimpleNamespace) -> None:
+    verb.run, verb.verbose = raising(FULL), True
+    answer = call("fake")
+    assert answer.code == 1
+    assert "where it came from:\nTraceback" in answer.err
+    assert answer.err.endswith(
+        "/data/atlas.json: No space left on device; make room, then try again\n"
+    )
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), AssertionError(), KeyError(1)])
 def test_our_own_mistakes_are_not_hidden(verb: types.SimpleNamespace, error: BaseException) -> None:
     verb.run = raising(error)

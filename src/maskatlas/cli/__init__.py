@@ -123,12 +123,14 @@ def _run(name: str, words: list[str]) -> int:
         _drop_output()
         return 0
     except OSError as error:
+        _LOG.debug("where it came from:", exc_info=True)
         if error.filename is None:
             _drop_output()
         return _failed(name, _explained(error), 1)
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
             raise
+        _LOG.debug("where it came from:", exc_info=True)
         return _failed(name, f"not enough memory; {_LESS_MEMORY}", 1)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
