@@ -66,6 +66,12 @@ def test_a_limit_holds_for_each_split_and_is_spread(run: Path) -> None:
     assert len(images(run, data="faces", limit=1)) == 3
 
 
+def test_the_flags_that_every_verb_has(run: Path, photos: list[Path]) -> None:
+    flags = ("--device", "cpu", "--seed", "3", "--limit", "1", "-v")
+    assert call("evaluate", run, "--data", "faces", *flags).code == 0
+    assert call("predict", run, *photos, *flags).out.count("\n") == 2
+
+
 @pytest.mark.parametrize("verb", ["analyze", "evaluate"])
 def test_wrong_flags_are_told(verb: str, run: Path) -> None:
     answer = call(verb, run, "--limit", "0")
