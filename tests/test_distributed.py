@@ -96,6 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
             "short": small_config(epochs=1),
             "uneven": small_config(batch=7),
             "broken": small_config(),
+            "stopped": small_config(),
         }
         for name, config in settings.items():
             (folder / f"{name}.toml").write_text(dump_toml(config))
@@ -263,6 +264,15 @@ def test_a_loss_that_breaks_on_one_process_stops_all(folder: Path) -> None:
         assert code == 1
         assert "step 0: the loss is nan" in err
         assert err.count("face-") == 16
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_after_the_same_step(folder: Path) -> None:
+    for found in results(folder):
+        code, out, err = found["stopped"]
+        assert (code, out) == (143, "")
+        assert "stopped by SIGTERM; go on with --resume" in err
+    assert latest(folder / "runs" / "stopped").step == 4
 
 
 def assert_close(run: Path, other: Path) -> None:

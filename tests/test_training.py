@@ -193,8 +193,13 @@ def test_a_killed_run_goes_on_to_the_very_same_weights_and_lines(
     assert_same_run(run, whole)
 
 
-def test_without_an_average_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:
-    config = small_config(ema=0.0, epochs=2, checkpoint_minutes=0.0)
+@pytest.mark.parametrize(
+    "changes", [{"ema": 0.0}, {"precision": "bfloat16"}, {"precision": "float64"}]
+)
+def test_a_killed_run_of_another_kind_goes_on_to_the_very_same_weights(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = small_config(epochs=2, checkpoint_minutes=0.0, **changes)
     train(config, tmp_path / "whole")
     train_until(7, config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)

@@ -7,10 +7,12 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +25,7 @@ from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import build_network
 from maskatlas.optimization import Optimization
 from maskatlas.training_data import open_data
-from small_runs import small_config
+from small_runs import at_step, small_config
 
 
 def collectives(rank: int) -> dict[str, Any]:
@@ -126,6 +128,12 @@ def check(folder: Path) -> None:
         optimization.loss_terms = loss
         words = "--config", str(folder / f"{name}.toml"), "--out", str(folder / "runs" / name)
         results[name] = said("train", *words)
+    optimization.loss_terms = loss_terms
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1:
+            at_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        words = "--config", str(folder / "stopped.toml"), "--out", str(folder / "runs" / "stopped")
+        results["stopped"] = said("train", *words)
     writes.on = False
     results["writes"] = writes.found
     (folder / f"results-{rank}.json").write_text(json.dumps(results))
