@@ -12,8 +12,8 @@ from maskatlas.analysis import Atlas
 from maskatlas.importance import DISAGREE
 from maskatlas.published import published_accuracies
 from maskatlas.report import attributes, channels, summary
-from maskatlas.report.accuracy import COLUMNS, Accuracy, accuracy
-from maskatlas.report.history import history
+from maskatlas.report.accuracy import COLUMNS, Accuracy, accuracy_facts
+from maskatlas.report.history import history_facts
 from maskatlas.report.run import Run, read_run
 from maskatlas.statistics import ACTIVE, OUT
 from sample_run import make_atlas, make_evaluation, make_metrics, make_run, names
@@ -31,7 +31,7 @@ def loaded(folder: Path, **evaluation: object) -> Run:
 
 
 def scored(folder: Path, **evaluation: object) -> Accuracy:
-    facts = accuracy(loaded(folder, **evaluation))
+    facts = accuracy_facts(loaded(folder, **evaluation))
     assert facts is not None
     return facts
 
@@ -199,7 +199,7 @@ class TestAttributes:
 
 class TestHistory:
     def test_what_happened(self, tmp_path: Path) -> None:
-        facts = history(read_run(make_run(tmp_path)))
+        facts = history_facts(read_run(make_run(tmp_path)))
         assert facts is not None
         assert facts.steps == 1200
         assert facts.best is not None
@@ -213,7 +213,7 @@ class TestHistory:
         folder = make_run(tmp_path)
         (folder / "metrics.jsonl").write_text(make_metrics(final_mask=0.0))
         run = read_run(folder)
-        facts = history(run)
+        facts = history_facts(run)
         assert facts is not None
         assert facts.out
         below = [step for step in run.steps if step["mask_mean"] < OUT]
@@ -226,7 +226,7 @@ class TestHistory:
             for n, mask in enumerate([0.5, 0.001, 0.3, 0.2])
         ]
         (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-        facts = history(read_run(folder))
+        facts = history_facts(read_run(folder))
         assert facts is not None
         assert facts.died_at is None
         assert not facts.out
@@ -235,13 +235,13 @@ class TestHistory:
     def test_no_record_is_no_history(self, tmp_path: Path) -> None:
         folder = make_run(tmp_path)
         (folder / "metrics.jsonl").unlink()
-        assert history(read_run(folder)) is None
+        assert history_facts(read_run(folder)) is None
 
 
 class TestSummary:
     def test_verdicts_follow_the_numbers(self, tmp_path: Path) -> None:
         run = loaded(tmp_path)
-        facts = accuracy(run)
+        facts = accuracy_facts(run)
         assert facts is not None
         agreement = {"mask-contribution": 0.9, "mask-drop": 0.1, "contribution-drop": 0.15}
         told = summary.health(run, facts, None, agreement)
@@ -271,7 +271,7 @@ class TestSummary:
         ):
             rows[name] |= {"balanced_accuracy": balanced, "auroc": auroc}
         (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
-        facts = accuracy(read_run(tmp_path))
+        facts = accuracy_facts(read_run(tmp_path))
         assert summary.weak(facts) == ("Attribute_0",)
         assert summary.timid(facts) == ("Attribute_1",)
 
@@ -292,7 +292,7 @@ class TestSummary:
     def test_what_comes_next_fits_what_is_missing(self, tmp_path: Path) -> None:
         folder = make_run(tmp_path)
         whole = read_run(folder)
-        facts = accuracy(whole)
+        facts = accuracy_facts(whole)
         lit = summary.health(whole, facts, None, {"mask-drop": 0.9})
         assert summary.next_steps(whole, facts, lit, (), ())[-1] == "explain"
         assert not {"evaluate", "analyze", "relight", "explanations"} & {

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from maskatlas.figures.style import LIGHT, SMALL, WIDE, Theme, finish, panel, sheet, style
 from maskatlas.statistics import ACTIVE
 
-Corner = Literal["upper right", "lower right"]
 Lines = Sequence[Mapping[str, Any]]
 _LOSS = {
     "loss_total": "total",
@@ -38,17 +37,17 @@ def training_curves(
         theme: Colours of the page.
         width: In inches; below 5 the panels stand one below the other.
     """
-    parts: tuple[tuple[str, Lines, Mapping[str, str], Corner], ...] = (
-        ("loss", steps, _LOSS, "upper right"),
-        ("validation", epochs, _RIGHT, "lower right"),
-        ("masks", steps, _MASKS, "upper right"),
+    parts: tuple[tuple[str, Lines, Mapping[str, str]], ...] = (
+        ("loss", steps, _LOSS),
+        ("validation", epochs, _RIGHT),
+        ("masks", steps, _MASKS),
     )
     across = 3 if width >= 5 else 1
     gap, left, high = 0.5, 0.42, 1.7
     side = (width - 0.05 - across * gap) / across
     with style(theme):
         figure = sheet(width, (high + 0.62) * math.ceil(len(parts) / across))
-        for number, (title, lines, series, corner) in enumerate(parts):
+        for number, (title, lines, series) in enumerate(parts):
             row, column = divmod(number, across)
             axes = panel(
                 figure,
@@ -58,7 +57,7 @@ def training_curves(
                 high,
             )
             axes.set_title(title, fontsize=SMALL, pad=4)
-            _curves(axes, lines, series, theme=theme, corner=corner)
+            _curves(axes, lines, series, theme)
             if title == "loss":
                 _logarithmic(axes)
             elif title == "masks":
@@ -66,9 +65,7 @@ def training_curves(
         return finish(figure)
 
 
-def _curves(
-    axes: Axes, lines: Lines, series: Mapping[str, str], *, theme: Theme, corner: Corner
-) -> None:
+def _curves(axes: Axes, lines: Lines, series: Mapping[str, str], theme: Theme) -> None:
     for number, (key, title) in enumerate(series.items()):
         points = [(_number(line, "epoch"), _number(line, key)) for line in lines]
         points = [point for point in points if not any(map(math.isnan, point))]
@@ -82,7 +79,7 @@ def _curves(
     axes.grid(visible=True)
     if axes.get_lines():
         axes.legend(
-            loc=corner, labelspacing=0.25, handlelength=1.2, handletextpad=0.4, borderpad=0.1
+            loc="best", labelspacing=0.25, handlelength=1.2, handletextpad=0.4, borderpad=0.1
         )
     else:
         note = axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center")

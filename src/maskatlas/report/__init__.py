@@ -12,9 +12,9 @@ from maskatlas.errors import RunError
 from maskatlas.files import write_atomically
 from maskatlas.importance import DISAGREE
 from maskatlas.report import summary
-from maskatlas.report.accuracy import COLUMNS, accuracy
+from maskatlas.report.accuracy import COLUMNS, accuracy_facts
 from maskatlas.report.atlas import atlas_facts, no_atlas_facts
-from maskatlas.report.history import history
+from maskatlas.report.history import history_facts
 from maskatlas.report.page import DASH, render_page
 from maskatlas.report.plots import draw_figures
 from maskatlas.report.run import ALL, Run, read_run
@@ -76,7 +76,7 @@ def write_report(run_dir: Path | str) -> Path:
 
 def _facts(run: Run) -> dict[str, Any]:
     """Return everything that the templates refer to."""
-    right, trained = accuracy(run), history(run)
+    right, trained = accuracy_facts(run), history_facts(run)
     atlas = no_atlas_facts(run) if run.atlas is None else atlas_facts(run.atlas)
     verdicts = summary.health(run, right, trained, dict(atlas["agreement"]))
     return {

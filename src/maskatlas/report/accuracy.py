@@ -77,7 +77,7 @@ class Accuracy:
     """The images were rendered: numbers published for photographs do not apply."""
 
 
-def accuracy(run: Run) -> Accuracy | None:
+def accuracy_facts(run: Run) -> Accuracy | None:
     """Return the facts on accuracy, or None where nothing was evaluated."""
     evaluation = run.evaluation
     if evaluation is None:

@@ -47,7 +47,7 @@ class History:
     """The epoch in which the masks went out and stayed out."""
 
 
-def history(run: Run) -> History | None:
+def history_facts(run: Run) -> History | None:
     """Return the facts on the training, or None where it left no record."""
     if not run.steps and not run.epochs:
         return None
