@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,12 @@ class TestChannels:
             for channel in range(atlas.channels):
                 everywhere = all(channel in top for top in row.tops.values())
                 assert (channel in row.common) is everywhere
+
+    def test_a_channel_whose_loss_costs_nothing_is_not_named(self, atlas: Atlas) -> None:
+        drop = np.zeros_like(atlas.mask_mean)
+        drop[:, 3], drop[:, 5] = 0.2, -0.1
+        for row in channels.importance_rows(replace(atlas, importance_drop=drop)):
+            assert row.tops["drop"] == (3,)
 
     def test_pairs_are_the_most_correlated_ones(self, atlas: Atlas) -> None:
         table = atlas.attribute_correlation

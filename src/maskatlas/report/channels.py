@@ -118,7 +118,7 @@ def importance_rows(atlas: Atlas) -> tuple[Importance, ...]:
     agreement = atlas.importance_agreement()
     rows = []
     for index, name in enumerate(atlas.attributes):
-        tops = {reading: atlas.top_channels(name, TOP, by=reading) for reading in atlas.readings}
+        tops = {reading: _mattering(atlas, name, reading) for reading in atlas.readings}
         rows.append(
             Importance(
                 name=name,
@@ -128,6 +128,12 @@ def importance_rows(atlas: Atlas) -> tuple[Importance, ...]:
             )
         )
     return tuple(rows)
+
+
+def _mattering(atlas: Atlas, name: str, reading: Reading) -> tuple[int, ...]:
+    """Return the top channels of a reading, without those whose loss, say, costs nothing."""
+    values = atlas.importance(reading)[atlas.index(name)]
+    return tuple(id_ for id_ in atlas.top_channels(name, TOP, by=reading) if values[id_] > 0)
 
 
 def causal(atlas: Atlas) -> Reading:
