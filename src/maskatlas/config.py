@@ -89,6 +89,8 @@ class ModelConfig(Section):
     """The multi-label classifier, equation (4)."""
     reconstructor: bool = True
     """The reconstructor, equation (5)."""
+    mask_rank: Channels | None = None
+    """Masks are computed from so many features, shared and linear in f; none: from f itself."""
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
@@ -132,6 +134,10 @@ class TrainConfig(Section):
     """Mirror images at random."""
     shift: Natural = 3
     """Largest random shift, in pixels of the network's input."""
+    small_size: Pixels | None = None
+    """Side of the images that training begins with, in pixels; none: model.image-size."""
+    small_share: Share = 0.6
+    """Share of all steps on images of that size."""
     splits: Splits = ("train",)
     """Splits to train on; ``train,val`` is the paper's protocol."""
     validation: Text = "val"
@@ -168,7 +174,7 @@ class Config(Section):
 _PAPER_POSITIONS = 22 * 22  # positions of the paper preset's feature map: 89 px, pooled twice
 
 PRESETS: dict[str, Config] = {
-    "celeba-64": Config(preset="celeba-64"),
+    "celeba-64": Config(preset="celeba-64", train=TrainConfig(small_size=48)),
     "demo": Config(
         preset="demo",
         model=ModelConfig(channels=64, depth=2),
