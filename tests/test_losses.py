@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from maskatlas.config import LossConfig
 from maskatlas.losses import attribute_loss, loss_terms
 from maskatlas.model import Output
+from maskatlas.subnetworks import Supervision
 from networks import draw_images, make_network
 from reference import losses as slow
 from reference import model as slow_model
@@ -62,6 +63,33 @@ def test_the_gradient_equals_that_of_the_slow_twin() -> None:
     for name, one, other in zip(parameters, found, expected, strict=True):
         assert other.abs().max() > 0, name
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sub_networks_that_know_the_labels_bring_the_same_loss_and_gradient(
+    dtype: torch.dtype,
+) -> None:
+    network, images = make_network(dtype=dtype), draw_images(3, 16, dtype=dtype)
+    labels = draw_labels(3, 3, seed=1).to(dtype)
+    told = network(images, Supervision(labels, WEIGHTS.binary, WEIGHTS.mask_l1))
+    assert network(images).loss is None
+    assert told.loss is not None
+    found, expected = (
+        loss_terms(output, images, labels, WEIGHTS) for output in (told, network(images))
+    )
+    close = (
+        {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-12}
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, **close)
+    parameters = list(network.parameters())
+    for one, other in zip(
+        torch.autograd.grad(found.total, parameters),
+        torch.autograd.grad(expected.total, parameters),
+        strict=True,
+    ):
+        assert other.abs().max() > 0
+        torch.testing.assert_close(one, other, **close)
 
 
 @settings(max_examples=50, deadline=None)
@@ -121,8 +149,8 @@ def test_the_weight_of_masks_means_the_same_at_every_size() -> None:
     large = small.repeat_interleave(2, 2).repeat_interleave(3, 3)
     terms = []
     for features in (small, large):
-        logits, pool = network.subnetworks(features)
-        output = Output(logits, None, features, pool.pooled, pool.mask_mean, None)
+        logits, pooled, mask_mean, _ = network.subnetworks(features)
+        output = Output(logits, None, features, pooled, mask_mean, None)
         terms.append(loss_terms(output, draw_images(2, 16), draw_labels(2, 3), WEIGHTS).mask_l1)
     torch.testing.assert_close(*terms)
 

@@ -22,10 +22,12 @@ Natural = Annotated[int, Check("a whole number of 0 or more", lambda n: n >= 0)]
 Seed = Annotated[int, Check("a whole number from 0 to 2^63 - 1", lambda n: 0 <= n < 2**63)]
 Layers = Annotated[int, Check("a whole number from 0 to 256", lambda n: 0 <= n <= 256)]
 Channels = Annotated[int, Check("a whole number from 1 to 65536", lambda n: 1 <= n <= 65536)]
+Rank = Annotated[int, Check("a whole number from 0 to 65536", lambda n: 0 <= n <= 65536)]
 Pixels = Annotated[int, Check("a whole number of pixels from 1 to 8192", lambda n: 1 <= n <= 8192)]
 Weight = Annotated[float, Check("a finite number of 0 or more", lambda x: x >= 0)]
 Rate = Annotated[float, Check("a finite number above 0", lambda x: x > 0)]
 Share = Annotated[float, Check("a number from 0 to 1", lambda x: 0 <= x <= 1)]
+Scale = Annotated[float, Check("a number above 0 and at most 1", lambda x: 0 < x <= 1)]
 Decay = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
 Text = Annotated[
     str,
@@ -89,8 +91,12 @@ class ModelConfig(Section):
     """The multi-label classifier, equation (4)."""
     reconstructor: bool = True
     """The reconstructor, equation (5)."""
-    mask_rank: Channels | None = None
-    """Masks are computed from so many features, shared and linear in f; none: from f itself."""
+    mask_rank: Rank = 0
+    """Masks are computed from so many features, shared by all attributes; 0: from C of them."""
+    mask_context: bool = False
+    """These features see context: dilated layers on top of f. Else f itself, or linear in f."""
+    mask_offset: Weight = 1.0
+    """Added to the masks: 1, as in the paper, or 0, so that a mask can switch a feature off."""
 
     def __post_init__(self) -> None:
         Section.__post_init__(self)
@@ -134,8 +140,8 @@ class TrainConfig(Section):
     """Mirror images at random."""
     shift: Natural = 3
     """Largest random shift, in pixels of the network's input."""
-    small_size: Pixels | None = None
-    """Side of the images that training begins with, in pixels; none: model.image-size."""
+    small_scale: Scale = 1.0
+    """Side of the images that training begins with, as a share of model.image-size."""
     small_share: Share = 0.6
     """Share of all steps on images of that size."""
     splits: Splits = ("train",)
@@ -174,7 +180,11 @@ class Config(Section):
 _PAPER_POSITIONS = 22 * 22  # positions of the paper preset's feature map: 89 px, pooled twice
 
 PRESETS: dict[str, Config] = {
-    "celeba-64": Config(preset="celeba-64", train=TrainConfig(small_size=48)),
+    "celeba-64": Config(
+        preset="celeba-64",
+        model=ModelConfig(mask_rank=64, mask_context=True),
+        train=TrainConfig(small_scale=0.75),
+    ),
     "demo": Config(
         preset="demo",
         model=ModelConfig(channels=64, depth=2),

@@ -54,7 +54,7 @@ def channel_drops(
         for indices, features in batches:
             replaced = features if channel is None else _without(features, channel, means)
             with torch.no_grad(), autocast(features.device, precision):
-                logits, _ = subnetworks(replaced)
+                logits = subnetworks(replaced).logits
             scores[indices] = logits.to("cpu", torch.float64)
         return auroc(distributed.sum_(scores)[sample].numpy(), truth)
 

@@ -53,7 +53,8 @@ def loss_terms(
     at every size of the feature map (the paper sums over positions; its preset converts).
 
     Args:
-        output: Of the network on these images.
+        output: Of the network on these images; if it brings a loss, that has the gradient of L_b
+            and |M|_1, with the weights it was computed with.
         images: RGB 0..1, what the reconstruction is compared with.
         labels: 0, 1, or NaN where unknown.
         config: alpha, beta, gamma, lambda.
@@ -71,10 +72,10 @@ def loss_terms(
         else (output.reconstruction.to(images.dtype) - images).square().mean()
     )
     mask_l1 = zero if output.mask_mean is None else output.mask_mean.sum((1, 2)).mean()
+    subnetworks = config.binary * binary + config.mask_l1 * mask_l1
     total = (
-        config.binary * binary
+        (subnetworks if output.loss is None else output.loss)
         + config.multilabel * multilabel
         + config.reconstruction * reconstruction
-        + config.mask_l1 * mask_l1
     )
     return LossTerms(total, binary, multilabel, reconstruction, mask_l1)

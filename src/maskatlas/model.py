@@ -16,7 +16,7 @@ from maskatlas.config import ModelConfig
 from maskatlas.errors import ConfigError
 from maskatlas.extractors import STRIDE, build_extractor
 from maskatlas.images import Preprocessing, to_rgb
-from maskatlas.masked_pooling import MaskedPool, masked_pool
+from maskatlas.subnetworks import SubNetworks, Supervision, build_subnetworks
 
 PIXEL_MEAN = 0.5
 PIXEL_DEVIATION = 0.25
@@ -38,6 +38,8 @@ class Output(NamedTuple):
     """Mean of each mask over positions."""
     reconstruction: Float[Tensor, "batch 3 rows columns"] | None
     """r, RGB around 0..1, equation (5)."""
+    loss: Float[Tensor, ""] | None = None
+    """alpha L_b + lambda |M|_1 of equation (6), where labels were given to sub-networks."""
 
     @property
     def scores(self) -> Float[Tensor, "batch attribute"]:
@@ -45,63 +47,6 @@ class Output(NamedTuple):
         scores = self.multilabel_logits if self.logits is None else self.logits
         assert scores is not None, "a network answers through at least one of its heads"
         return scores
-
-
-class SubNetworks(nn.Module):
-    """K sub-networks side by side: a mask for each channel, and a binary classifier.
-
-    M^k = sigmoid(W^k * f + b^k), a 1x1 convolution; a^k = (1 + M^k) f, equation (2); p^k its mean
-    over positions; logit_k = w^k . p^k + c^k.
-    """
-
-    def __init__(self, attributes: int, channels: int) -> None:
-        super().__init__()
-        self.mask_weight = nn.Parameter(torch.empty(attributes, channels, channels))
-        self.mask_bias = nn.Parameter(torch.zeros(attributes, channels))
-        self.weight = nn.Parameter(torch.empty(attributes, channels))
-        self.bias = nn.Parameter(torch.zeros(attributes))
-        nn.init.normal_(self.mask_weight, std=channels**-0.5)
-        nn.init.uniform_(self.weight, -(channels**-0.5), channels**-0.5)
-
-    def forward(
-        self, features: Float[Tensor, "batch channel height width"]
-    ) -> tuple[Float[Tensor, "batch attribute"], MaskedPool]:
-        """Return the logits, and what was pooled for them."""
-        pool = masked_pool(features, self.mask_weight, self.mask_bias)
-        logits = (pool.pooled * self.weight).sum(dim=2) + self.bias
-        return logits, pool
-
-    if TYPE_CHECKING:
-
-        def __call__(self, features: Tensor) -> tuple[Tensor, MaskedPool]: ...  # noqa: D102
-
-    def masks(
-        self,
-        features: Float[Tensor, "batch channel height width"],
-        attributes: Sequence[int],
-        channels: Sequence[int],
-    ) -> Float[Tensor, "batch attribute chosen height width"]:
-        """Return M for the chosen attributes and channels, 0 to 1."""
-        rows = torch.tensor(attributes, device=features.device)
-        columns = torch.tensor(channels, device=features.device)
-        weight = self.mask_weight[rows][:, columns].flatten(0, 1)[:, :, None, None]
-        bias = self.mask_bias[rows][:, columns].flatten()
-        masks = nn.functional.conv2d(features, weight.to(features.dtype), bias.to(features.dtype))
-        shape = len(masks), len(attributes), len(channels), *masks.shape[2:]
-        return masks.sigmoid().reshape(shape)
-
-    def contributions(
-        self,
-        features: Float[Tensor, "batch channel height width"],
-        attributes: Sequence[int],
-        channels: Sequence[int],
-    ) -> Float[Tensor, "batch attribute chosen height width"]:
-        """Return w^k_c (1 + M^k_cu) f_cu / (h w); over all c and u it sums to logit_k - c^k."""
-        rows = torch.tensor(attributes, device=features.device)
-        columns = torch.tensor(channels, device=features.device)
-        weight = self.weight[rows][:, columns] / (features.shape[2] * features.shape[3])
-        attended = (1 + self.masks(features, attributes, channels)) * features[:, None, columns]
-        return attended * weight[:, :, None, None]
 
 
 class Reconstructor(nn.Module):
@@ -160,36 +105,44 @@ class AttributeNetwork(nn.Module):
         self.classifier = classifier
         self.reconstructor = reconstructor
 
-    def forward(self, images: Float[Tensor, "batch 3 rows columns"]) -> Output:
+    def forward(
+        self,
+        images: Float[Tensor, "batch 3 rows columns"],
+        supervision: Supervision | None = None,
+    ) -> Output:
         """Recognise.
 
         Args:
             images: RGB 0..1, as :meth:`preprocess` gives them; computed on in the weights' type.
+            supervision: In training, labels: the sub-networks' loss then comes with its gradient,
+                at less cost, and their other results have none.
         """
         images = images.to(next(self.parameters()).dtype)
         normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
         features = self.extractor(normalised.contiguous(memory_format=torch.channels_last))
-        logits = multilabel = reconstruction = None
-        pool = None
+        answers = multilabel = reconstruction = None
         if self.subnetworks is not None:
-            logits, pool = self.subnetworks(features)
+            answers = self.subnetworks(features, supervision)
         if self.classifier is not None:
             mean = features.mean((2, 3), dtype=self.classifier.weight.dtype)
             multilabel = nn.functional.linear(mean, self.classifier.weight, self.classifier.bias)
         if self.reconstructor is not None:
             reconstruction = self.reconstructor(features, images.shape[2:])
         return Output(
-            logits=logits,
+            logits=None if answers is None else answers.logits,
             multilabel_logits=multilabel,
             features=features,
-            pooled=None if pool is None else pool.pooled,
-            mask_mean=None if pool is None else pool.mask_mean,
+            pooled=None if answers is None else answers.pooled,
+            mask_mean=None if answers is None else answers.mask_mean,
             reconstruction=reconstruction,
+            loss=None if answers is None else answers.loss,
         )
 
     if TYPE_CHECKING:
 
-        def __call__(self, images: Tensor) -> Output: ...  # noqa: D102
+        def __call__(  # noqa: D102
+            self, images: Tensor, supervision: Supervision | None = None
+        ) -> Output: ...
 
     def masks(
         self,
@@ -332,7 +285,7 @@ def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNe
         config,
         attributes,
         extractor=build_extractor(config),
-        subnetworks=SubNetworks(count, channels) if config.subnetworks else None,
+        subnetworks=build_subnetworks(config, count) if config.subnetworks else None,
         classifier=nn.Linear(channels, count) if config.multilabel else None,
         reconstructor=Reconstructor(channels) if config.reconstructor else None,
     )

@@ -22,6 +22,7 @@ from maskatlas.devices import autocast
 from maskatlas.errors import ConfigError, TrainingError
 from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import AttributeNetwork, Output
+from maskatlas.subnetworks import Supervision
 
 MOST_NAMES = 64
 """Images that an error names."""
@@ -38,10 +39,8 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 def image_size(step: int, total: int, config: Config) -> int:
     """Return the side of the images of a step, in pixels: small ones first if that is asked for."""
-    small = config.train.small_size
-    if small is None or step >= config.train.small_share * total:
-        return config.model.image_size
-    return small
+    small = step < config.train.small_share * total
+    return max(1, round(config.model.image_size * (config.train.small_scale if small else 1)))
 
 
 class Optimization:
@@ -109,9 +108,11 @@ class Optimization:
         if (size := image_size(self.number, self.total, self.config)) != images.shape[-1]:
             images = shrink(images, size)
         labels = batch.labels.to(self.device, self.dtype)
+        weights = self.config.loss
+        supervision = Supervision(labels, weights.binary, weights.mask_l1)
         self.network.train()
         with autocast(self.device, self.config.train.precision):
-            output: Output = self._parallel(images)
+            output: Output = self._parallel(images, supervision)
         terms = loss_terms(output, images, labels, self.config.loss)
         self._check("the loss", distributed.mean(terms.total), indices)
         self.optimizer.zero_grad()

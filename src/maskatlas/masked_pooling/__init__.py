@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from maskatlas.masked_pooling import cpu, reference
-from maskatlas.masked_pooling.reference import Problem, Wanted
+from maskatlas.masked_pooling.reference import Head, Problem, Wanted
 
-__all__ = ["MaskedPool", "masked_pool"]
+__all__ = ["MaskedLoss", "MaskedPool", "masked_loss", "masked_pool"]
 
 
 class MaskedPool(NamedTuple):
@@ -63,6 +64,82 @@ def masked_pool(
     return MaskedPool(*results)
 
 
+class MaskedLoss(NamedTuple):
+    """The loss of linear classifiers on pooled features; only ``loss`` has a gradient."""
+
+    loss: Float[Tensor, ""]
+    logits: Float[Tensor, "batch attribute"]
+    pooled: Float[Tensor, "batch attribute channel"]
+    mask_mean: Float[Tensor, "batch attribute channel"]
+
+
+def masked_loss(
+    features: Float[Tensor, "batch channel height width"],
+    weight: Float[Tensor, "attribute channel guide"],
+    bias: Float[Tensor, "attribute channel"],
+    head_weight: Float[Tensor, "attribute channel"],
+    head_bias: Float[Tensor, " attribute"],
+    labels: Float[Tensor, "batch attribute"],
+    mask_features: Float[Tensor, "batch guide height width"] | None = None,
+    *,
+    offset: float = 1.0,
+    binary: float = 1.0,
+    mask_l1: float = 0.0,
+) -> MaskedLoss:
+    """Pool the features under each attribute's masks, classify, and take the loss.
+
+    With logit_k = head_weight_k . pooled_k + head_bias_k, the loss is the mean over images of::
+
+        binary * sum over k of BCE(logit_k, label_k) + mask_l1 * sum over k, c of mask_mean_kc
+
+    Each attribute's loss depends on its own logit alone. Where compiled code can (see
+    :mod:`~maskatlas.masked_pooling.cpu`), its gradient is therefore computed with the loss, while
+    an image's masks are at hand: three products of matrices instead of four, and one sigmoid.
+
+    Args:
+        features: As for :func:`masked_pool`, like the next two.
+        weight: The 1x1 convolutions.
+        bias: Their biases.
+        head_weight: Of the classifiers.
+        head_bias: Their biases.
+        labels: 0, 1, or NaN where unknown; an unknown label counts nowhere.
+        mask_features: What masks are computed from; the features themselves if not given.
+        offset: Added to the masks.
+        binary: Weight of the cross-entropies, alpha in equation (6).
+        mask_l1: Weight of the masks, lambda in equation (6).
+
+    Raises:
+        ValueError: The shapes do not fit together, or there is no position to average over.
+    """
+    guides = features if mask_features is None else mask_features
+    _check_shapes(features, weight, bias, guides)
+    _check_head(features, bias, head_weight, head_bias, labels)
+    problem = Problem(features, mask_features, weight, bias, offset, _product_dtype(features))
+    if torch.is_grad_enabled() and cpu.fuses(problem):
+        results = _MaskedLoss.apply(  # type: ignore[no-untyped-call]
+            *(features, mask_features, weight, bias, head_weight, head_bias, labels),
+            *(float(offset), float(binary), float(mask_l1), problem.dtype),
+        )
+        return MaskedLoss(*results)
+    pool = masked_pool(features, weight, bias, mask_features, offset=offset)
+    logits = (pool.pooled * head_weight).sum(dim=2) + head_bias
+    loss = _loss(logits, labels, pool.mask_mean, binary, mask_l1)
+    return MaskedLoss(loss, *(result.detach() for result in (logits, *pool)))
+
+
+def _loss(
+    logits: Tensor, labels: Tensor, mask_mean: Tensor, binary: float, mask_l1: float
+) -> Float[Tensor, ""]:
+    known = ~labels.isnan()
+    entropies = binary_cross_entropy_with_logits(
+        logits,
+        torch.where(known, labels, 0).to(logits.dtype),
+        weight=known.to(logits.dtype),
+        reduction="sum",
+    )
+    return (binary * entropies + mask_l1 * mask_mean.sum()) / len(labels)
+
+
 def _check_shapes(features: Tensor, weight: Tensor, bias: Tensor, mask_features: Tensor) -> None:
     for name, tensor, axes in (
         ("features", features, "batch channel height width"),
@@ -90,6 +167,22 @@ def _check_shapes(features: Tensor, weight: Tensor, bias: Tensor, mask_features:
         if tuple(tensor.shape) != expected:
             raise ValueError(
                 f"masked_pool: {name} must have shape {expected} to fit {remedy}, found "
+                f"{tuple(tensor.shape)}"
+            )
+
+
+def _check_head(
+    features: Tensor, bias: Tensor, head_weight: Tensor, head_bias: Tensor, labels: Tensor
+) -> None:
+    attributes = len(bias)
+    for name, tensor, expected, remedy in (
+        ("head_weight", head_weight, tuple(bias.shape), "bias"),
+        ("head_bias", head_bias, (attributes,), "bias"),
+        ("labels", labels, (len(features), attributes), "features and bias"),
+    ):
+        if tuple(tensor.shape) != expected:
+            raise ValueError(
+                f"masked_loss: {name} must have shape {expected} to fit {remedy}, found "
                 f"{tuple(tensor.shape)}"
             )
 
@@ -131,3 +224,42 @@ class _MaskedPooling(torch.autograd.Function):
             form = cpu if cpu.suits(problem) else reference
             gradients = form.pool_gradients(problem, pooled_gradient, mask_gradient, wanted)
         return (*gradients, None, None)
+
+
+class _MaskedLoss(torch.autograd.Function):
+    """The loss and, already in the forward pass, its gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        mask_features: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        head_weight: Tensor,
+        head_bias: Tensor,
+        labels: Tensor,
+        offset: float,
+        binary: float,
+        mask_l1: float,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        problem = Problem(features, mask_features, weight, bias, offset, dtype)
+        images = max(len(labels), 1)
+        head = Head(head_weight, head_bias, labels, binary / images, mask_l1 / images)
+        with torch.autocast("cpu", enabled=False):
+            logits, pooled, mask_mean, gradients = cpu.loss_and_gradients(problem, head)
+            loss = _loss(logits, labels, mask_mean, binary, mask_l1)
+            slopes = head.binary * (logits.sigmoid() - labels).nan_to_num()
+            of_weight = torch.einsum("bk,bkc->kc", slopes, pooled).to(head_weight.dtype)
+        ctx.save_for_backward(*gradients, of_weight, slopes.sum(0).to(head_bias.dtype))
+        ctx.mark_non_differentiable(logits, pooled, mask_mean)
+        return loss, logits, pooled, mask_mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, arriving: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        if arriving != 1:
+            gradients = [None if one is None else one * arriving.to(one.dtype) for one in gradients]
+        return (*gradients, *(None,) * 5)

@@ -108,7 +108,7 @@ def _private_folder() -> Path:
 def _compile(compiler: str, source: Path, folder: Path) -> Path:
     library = folder / "library.so"
     for tuned in _TUNED:
-        command = [compiler, *_FLAGS, *tuned, str(source), "-o", str(library)]
+        command = [compiler, *_FLAGS, *tuned, str(source), "-lm", "-o", str(library)]
         found = _run(command)
         if found.returncode == 0:
             return library

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskatlas.masked_pooling.compilation import compiled
-from maskatlas.masked_pooling.reference import Gradients, Problem, Wanted
+from maskatlas.masked_pooling.reference import Gradients, Head, Problem, Wanted
 
 _SOURCE = Path(__file__).with_name("kernel") / "kernel.c"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1}
+_FUSED_POSITIONS = 4096  # of an image, all of whose masks for one attribute are kept for a moment
 
 
 def suits(problem: Problem) -> bool:
@@ -69,6 +70,39 @@ def pool_gradients(
     )
 
 
+def fuses(problem: Problem) -> bool:
+    """Whether compiled code can do forward and backward at once."""
+    return suits(problem) and problem.features.shape[2:].numel() <= _FUSED_POSITIONS
+
+
+def loss_and_gradients(
+    problem: Problem, head: Head
+) -> tuple[
+    Float[Tensor, "batch attribute"],
+    Float[Tensor, "batch attribute channel"],
+    Float[Tensor, "batch attribute channel"],
+    Gradients,
+]:
+    """Return logits, pooled features and means of masks; and the gradients of the loss.
+
+    The loss is ``head.binary`` times the sum of the binary cross-entropies of known labels plus
+    ``head.mask_l1`` times the sum of the means of masks.
+    """
+    batch, attributes, channels = len(problem.features), *problem.bias.shape
+    pooled = torch.empty(batch, attributes, channels)
+    mask_mean = torch.empty_like(pooled)
+    logits = torch.empty(batch, attributes)
+    guides = problem.mask_features
+    gradients = Gradients(
+        _empty_like(problem.features),
+        None if guides is None else _empty_like(guides),
+        torch.empty(problem.weight.shape),
+        torch.empty(problem.bias.shape),
+    )
+    _call("masked_pooling_fused", problem, pooled, mask_mean, gradients, head, logits)
+    return logits, pooled, mask_mean, gradients
+
+
 class _Maps(ctypes.Structure):
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -99,6 +133,12 @@ class _Problem(ctypes.Structure):
         ("guide_gradient", _Maps),
         ("weight_gradient", ctypes.c_void_p),
         ("bias_gradient", ctypes.c_void_p),
+        ("head_weight", ctypes.c_void_p),
+        ("head_bias", ctypes.c_void_p),
+        ("labels", ctypes.c_void_p),
+        ("logits", ctypes.c_void_p),
+        ("binary", ctypes.c_double),
+        ("mask_l1", ctypes.c_double),
         ("threads", ctypes.c_int64),
         ("team", ctypes.c_void_p),
         ("barrier", ctypes.c_void_p),
@@ -111,14 +151,17 @@ def _call(
     pooled: Tensor,
     mask_mean: Tensor,
     gradients: Gradients | None = None,
+    head: Head | None = None,
+    logits: Tensor | None = None,
 ) -> None:
     library = compiled(_SOURCE)
     assert library is not None
     features = _flat(problem.features)
     guides = None if problem.mask_features is None else _flat(problem.mask_features)
-    weight = problem.weight.detach().float().contiguous()
-    bias = problem.bias.detach().float().contiguous()
+    weight, bias = _plain(problem.weight), _plain(problem.bias)
     gradients = gradients or Gradients(None, None, None, None)
+    head_tensors = [] if head is None else [_plain(tensor) for tensor in head[:3]]
+    head_weight, head_bias, labels = head_tensors or (None, None, None)
     assert ctypes.sizeof(_Problem) == library.masked_pooling_problem_bytes()
     arguments = _Problem(
         images=len(features),
@@ -136,12 +179,22 @@ def _call(
         guide_gradient=_maps(gradients.mask_features),
         weight_gradient=_pointer(gradients.weight),
         bias_gradient=_pointer(gradients.bias),
+        head_weight=_pointer(head_weight),
+        head_bias=_pointer(head_bias),
+        labels=_pointer(labels),
+        logits=_pointer(logits),
+        binary=0.0 if head is None else head.binary,
+        mask_l1=0.0 if head is None else head.mask_l1,
         threads=torch.get_num_threads(),
         team=_address("GOMP_parallel"),
         barrier=_address("GOMP_barrier"),
     )
     if getattr(library, function)(ctypes.byref(arguments)):
         raise MemoryError(f"{function}: no memory for {len(weight)} attributes")
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
 
 
 def _position_step(maps: Tensor) -> int | None:

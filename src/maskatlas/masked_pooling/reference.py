@@ -27,6 +27,16 @@ class Gradients(NamedTuple):
     bias: Float[Tensor, "attribute channel"] | None
 
 
+class Head(NamedTuple):
+    """Linear classifiers on what is pooled, and what their loss is made of."""
+
+    weight: Float[Tensor, "attribute channel"]
+    bias: Float[Tensor, " attribute"]
+    labels: Float[Tensor, "batch attribute"]
+    binary: float
+    mask_l1: float
+
+
 class Wanted(NamedTuple):
     """Which gradients are asked for."""
 

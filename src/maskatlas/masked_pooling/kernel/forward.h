@@ -41,15 +41,18 @@ static void finish_image(const struct Call *call, struct Tile *tile, struct Pane
     memset(sums, 0, sizeof *sums);
 }
 
+/* Sum up masks and what they weigh; keep them if the tile has a place for them. */
 INLINE void add_masks(const int coarse, const struct Call *call, const struct Tile *tile,
                       struct Panel panel, int64_t block_row, int64_t r, int64_t count,
                       struct Sums *sums) {
     const float *features = tile->features + r * call->row + panel.first;
     const float *block = tile->block + block_row * WIDTH;
+    float *kept = tile->masks ? tile->masks + r * call->row + panel.first : NULL;
     for (int64_t v = 0; v < panel.vectors; v++, block += LANES, features += LANES) {
         vector masks = sums->masks[v], attended = sums->attended[v];
         for (int64_t i = 0; i < count; i++) {
             vector mask = sigmoid(coarse, load(block + i * WIDTH));
+            if (kept) store(kept + i * call->row + v * LANES, mask);
             masks += mask;
             attended += mask * load(features + i * call->row);
         }

@@ -11,6 +11,7 @@
  *                 t = (p f + q) M (1 - M)         db_k += sum t
  *                                                 dW_k += t^T g
  *                                                 dg   += t W_k
+ *     fused       both at once, M computed once, where p and q follow from the loss: see fused.h
  *
  * All of a tile lies in the cache of a core. The three products go through one register block,
  * whose operands are units of 32 bits: a float, or where the processor multiplies pairs of bfloat16
@@ -20,10 +21,10 @@
  * on it (up to SEGMENTS threads; beyond, backward makes as many parts as there are threads).
  */
 
+#include <math.h>
 #include <stdlib.h>
 
-#include "backward.h"
-#include "forward.h"
+#include "fused.h"
 
 static void wait_for_all(struct Call *call) {
     if (call->problem->team) {
@@ -54,7 +55,7 @@ static void work(void *argument) {
     int64_t attributes = call->problem->attributes, first = 0, count = 0, task;
     atomic_long *counter = call->counters;
     while (1) {
-        int64_t done = call->backward ? count : 0, next = first + count;
+        int64_t done = call->pass == FORWARD ? 0 : count, next = first + count;
         int64_t next_count = smaller(call->chunk, attributes - next);
         while ((task = next_task(counter)) < done + next_count) {
             if (task < done)
@@ -66,10 +67,12 @@ static void work(void *argument) {
         wait_for_all(call);
         first = next, count = next_count, counter++;
         while ((task = next_task(counter)) < call->tasks) {
-            if (call->backward)
+            if (call->pass == FORWARD)
+                forward_task(call, &tile, first, count, task);
+            else if (call->pass == BACKWARD)
                 backward_task(call, &tile, first, count, task);
             else
-                forward_task(call, &tile, first, count, task);
+                fused_task(call, &tile, first, count, task);
         }
         wait_for_all(call);
         counter++;
@@ -101,8 +104,8 @@ static void run_on_own_threads(struct Call *call) {
 }
 
 /* Returns 0, or 1 where there is not enough memory. */
-static int run(const struct Problem *problem, int backward) {
-    struct Call call = plan(problem, backward);
+static int run(const struct Problem *problem, enum Pass pass) {
+    struct Call call = plan(problem, pass);
     size_t bytes;
     void *memory;
     lay_out(&call, NULL, &bytes);
@@ -118,6 +121,7 @@ static int run(const struct Problem *problem, int backward) {
     return 0;
 }
 
-int masked_pooling_forward(const struct Problem *problem) { return run(problem, 0); }
-int masked_pooling_backward(const struct Problem *problem) { return run(problem, 1); }
+int masked_pooling_forward(const struct Problem *problem) { return run(problem, FORWARD); }
+int masked_pooling_backward(const struct Problem *problem) { return run(problem, BACKWARD); }
+int masked_pooling_fused(const struct Problem *problem) { return run(problem, FUSED); }
 int64_t masked_pooling_problem_bytes(void) { return sizeof(struct Problem); }

@@ -10,12 +10,14 @@
 #include "product.h"
 
 enum { FORWARD_CHUNK = 32, BACKWARD_CHUNK = 8 }; /* attributes whose weights are packed at a time */
-enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10 };
+enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10, FUSED_ROWS = 256 };
+enum Pass { FORWARD, BACKWARD, FUSED };
 
 struct Call {
     const struct Problem *problem;
     struct Maps guides;
-    int dot, shared, backward;
+    enum Pass pass;
+    int dot, shared;
     int64_t channels, guide_count;         /* C, G */
     int64_t columns, guide_columns;        /* C and G rounded up to whole vectors */
     int64_t depth, guide_depth;            /* and counted in units, as an axis that is summed */
@@ -24,6 +26,7 @@ struct Call {
     int64_t tile_rows, chunk;
     int64_t groups, group_images, shares;            /* forward: images and attributes of a task */
     int64_t segments, segment_rows;                  /* backward: rows of a task */
+    int64_t segment_groups;                          /* fused: groups of images of a task */
     int64_t tasks, counter_count;
     unit *weights, *weights_back;          /* packed: [k panel depth column], both ways */
     float *bias;                           /* [k column] */
@@ -47,6 +50,8 @@ struct Tile { /* one thread's own memory */
     unit *slope_pairs;         /* t: [row or pair of rows, column] */
     float *block;              /* [ROWS WIDTH] */
     float *means;              /* [image of the tile, column]: sums of features */
+    float *masks;              /* fused: [row column] */
+    float *arriving;           /* fused: p, q of an attribute: [image + 1 vector 2 LANES] */
 };
 
 static char *take(char **memory, size_t bytes) {
@@ -56,7 +61,7 @@ static char *take(char **memory, size_t bytes) {
 }
 
 static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes) {
-    struct Tile tile;
+    struct Tile tile = {0};
     char *start = memory;
     int64_t rows = call->tile_rows, pair_rows = call->dot ? rows / 2 : rows;
     tile.image = (int32_t *)take(&memory, rows * 4);
@@ -69,21 +74,25 @@ static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes)
     } else {
         tile.guide_rows = tile.guide_pairs = (unit *)tile.guides;
     }
-    if (call->backward) {
+    if (call->pass != FORWARD) {
         tile.slope_pairs = (unit *)take(&memory, pair_rows * call->row * 4);
         tile.slope_rows = call->dot ? (unit *)take(&memory, rows * call->packed_row * 4)
                                     : tile.slope_pairs;
-        tile.means = NULL;
-    } else {
-        tile.slope_pairs = tile.slope_rows = NULL;
+    }
+    if (call->pass != BACKWARD)
         tile.means = (float *)take(&memory, call->group_images * call->columns * 4);
+    if (call->pass == FUSED) {
+        tile.masks = call->dot ? (float *)take(&memory, rows * call->row * 4)
+                               : (float *)tile.slope_rows;
+        tile.arriving =
+            (float *)take(&memory, 2 * (call->group_images + 1) * call->columns * 4);
     }
     *bytes = (size_t)(memory - start);
     return tile;
 }
 
-static struct Call plan(const struct Problem *problem, int backward) {
-    struct Call call = {.problem = problem, .backward = backward};
+static struct Call plan(const struct Problem *problem, enum Pass pass) {
+    struct Call call = {.problem = problem, .pass = pass};
     call.dot = DOT && problem->pairs;
     call.shared = problem->guides.data == NULL;
     call.guides = call.shared ? problem->features : problem->guides;
@@ -97,10 +106,11 @@ static struct Call plan(const struct Problem *problem, int backward) {
     call.guide_row = spread(call.guide_columns);
     call.packed_row = spread(call.depth);
     call.packed_guide_row = spread(call.guide_depth);
-    call.chunk = smaller(backward ? BACKWARD_CHUNK : FORWARD_CHUNK, problem->attributes);
+    call.chunk = smaller(pass == FORWARD ? FORWARD_CHUNK : BACKWARD_CHUNK, problem->attributes);
 
     int64_t positions = problem->positions, rows = problem->images * positions;
-    int64_t bytes = 4 * ((backward ? 3 : 1) * call.row + (call.shared ? 1 : 2) * call.guide_row);
+    int64_t feature_rows = pass == FORWARD ? 1 : 3, guide_rows = call.shared ? 1 : 2;
+    int64_t bytes = 4 * (feature_rows * call.row + guide_rows * call.guide_row);
     call.tile_rows = larger(ROWS, smaller(TILE_BYTES / bytes, 256) / ROWS * ROWS);
     call.tile_rows = smaller(call.tile_rows, round_up(rows, ROWS));
     call.group_images = larger(1, call.tile_rows / positions);
@@ -110,7 +120,14 @@ static struct Call plan(const struct Problem *problem, int backward) {
     call.segments = larger(least, smaller(most, rows / SEGMENT_ROWS));
     call.segment_rows = round_up(parts(rows, call.segments), 2);
     call.segments = parts(rows, call.segment_rows);
-    call.tasks = backward ? call.segments : call.groups * call.shares;
+    if (pass == FUSED) { /* whole images, so that a tile ends with their logits */
+        call.group_images = larger(1, FUSED_ROWS / positions);
+        call.groups = parts(problem->images, call.group_images);
+        call.tile_rows = round_up(call.group_images * positions, 2);
+        call.segment_groups = parts(call.groups, smaller(most, call.groups));
+        call.segments = parts(call.groups, call.segment_groups);
+    }
+    call.tasks = pass == FORWARD ? call.groups * call.shares : call.segments;
     call.counter_count = 2 * parts(problem->attributes, call.chunk) + 1;
     return call;
 }
@@ -119,15 +136,16 @@ static void lay_out(struct Call *call, char *memory, size_t *bytes) {
     const struct Problem *problem = call->problem;
     char *start = memory;
     int64_t chunk = call->chunk, rows = round_up(problem->images * problem->positions, 2);
+    if (call->pass == FUSED) rows = call->groups * call->tile_rows;
     call->weights = (unit *)take(&memory, chunk * call->guide_depth * call->columns * 4);
     call->bias = (float *)take(&memory, chunk * call->columns * 4);
-    if (call->backward) {
+    if (call->pass != FORWARD) {
         int64_t of_results = chunk * (problem->images + 1) * call->columns * 4;
         int64_t slab = round_up(call->channels, 2) * call->guide_columns;
         int guides = call->shared ? problem->feature_gradient.data != NULL
                                   : problem->guide_gradient.data != NULL;
         call->weights_back = (unit *)take(&memory, chunk * call->depth * call->guide_columns * 4);
-        call->arriving = (float *)take(&memory, 2 * of_results);
+        if (call->pass == BACKWARD) call->arriving = (float *)take(&memory, 2 * of_results);
         call->bias_parts = (float *)take(&memory, call->segments * chunk * call->columns * 4);
         if (problem->weight_gradient)
             call->weight_parts = (float *)take(&memory, call->segments * chunk * slab * 4);

@@ -21,6 +21,11 @@ struct Problem {
     float *pooled, *mask_mean;    /* [image attribute channel]: results, or their gradients */
     struct Maps feature_gradient, guide_gradient;   /* data == NULL: not asked for */
     float *weight_gradient, *bias_gradient;         /* NULL: not asked for */
+    /* Of a fused call alone: */
+    const float *head_weight, *head_bias; /* [attribute channel], [attribute] */
+    const float *labels;                  /* [image attribute]: 0, 1 or not a number */
+    float *logits;                        /* [image attribute]: a result */
+    double binary, mask_l1;               /* weights in the loss, of each image */
     int64_t threads;
     void (*team)(void (*)(void *), void *, unsigned, unsigned); /* GOMP_parallel, or NULL */
     void (*barrier)(void);                                      /* GOMP_barrier, or NULL */

@@ -67,7 +67,7 @@ static int64_t read_tile(const struct Call *call, struct Tile *tile, int64_t fir
         uint16_t *to = (uint16_t *)(tile->guide_rows + r * call->packed_guide_row);
         for (int64_t g = 0; g < call->guide_columns; g++) to[g] = to_bfloat16(from[g]);
     }
-    for (int64_t r = 0; call->dot && call->backward && r < rows; r += 2) {
+    for (int64_t r = 0; call->dot && call->pass != FORWARD && r < rows; r += 2) {
         const float *from = tile->guides + r * call->guide_row, *next = from + call->guide_row;
         unit *to = tile->guide_pairs + r / 2 * call->guide_row;
         for (int64_t g = 0; g < call->guide_columns; g++) to[g] = pair_of(from[g], next[g]);
@@ -129,9 +129,10 @@ static void pack_attribute(const struct Call *call, int64_t k, int64_t slot) {
     pack_weights(call, weight, call->weights + slot * call->guide_depth * call->columns);
     for (int64_t c = 0; c < call->columns; c++)
         call->bias[slot * call->columns + c] = c < call->channels ? MINUS_LOG2_E * bias[c] : 0;
-    if (!call->backward) return;
+    if (call->pass == FORWARD) return;
     pack_weights_back(call, weight,
                       call->weights_back + slot * call->depth * call->guide_columns);
+    if (call->pass == FUSED) return;
     float share = 1.0f / (float)problem->positions;
     float *arriving = call->arriving + slot * (problem->images + 1) * 2 * call->columns;
     for (int64_t image = 0; image <= problem->images; image++) {

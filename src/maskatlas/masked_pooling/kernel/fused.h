@@ -1,0 +1,127 @@
+/* Loss and gradient of linear classifiers on what is pooled, while a few images' masks are at hand.
+ *
+ * Each attribute's loss depends on its own logit alone, so that its gradient can be had as soon as
+ * the masks of an image are summed up: they are computed once, three products in place of four.
+ */
+
+#pragma once
+
+#include "backward.h"
+
+/* From an attribute's pooled features of one image: its logit, and what arrives at p and q. */
+static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_t image,
+                   int64_t place) {
+    const struct Problem *problem = call->problem;
+    int64_t at = image * problem->attributes + k;
+    const float *pooled = problem->pooled + at * call->channels;
+    const float *weight = problem->head_weight + k * call->channels;
+    float *arriving = tile->arriving + place * 2 * call->columns;
+    double logit = problem->head_bias[k];
+    for (int64_t c = 0; c < call->channels; c++) logit += (double)weight[c] * pooled[c];
+    problem->logits[at] = (float)logit;
+    double label = problem->labels[at], share = 1.0 / (double)problem->positions;
+    double slope = isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - label);
+    float by_pooled = (float)(slope * share), by_mask = (float)(problem->mask_l1 * share);
+    for (int64_t c = 0; c < call->columns; c += LANES, arriving += 2 * LANES)
+        for (int64_t i = 0; i < LANES; i++) {
+            int real = c + i < call->channels;
+            arriving[i] = real ? by_pooled * weight[c + i] : 0;
+            arriving[LANES + i] = real ? by_mask : 0;
+        }
+}
+
+/* From the masks of two rows: their share of df, of db, and t, which may take the masks' place. */
+INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile *tile,
+                            struct Panel panel, int64_t r, int64_t group_first,
+                            float *feature_sums, vector *bias_sums) {
+    int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
+    vector offset = all((float)call->problem->offset);
+    const float *masks = tile->masks + r * step + c, *features = tile->features + r * step + c;
+    float *sums = feature_sums + r * step + c;
+    const float *by[2];
+    for (int s = 0; s < 2; s++) {
+        int real = tile->image[r + s] != call->problem->images;
+        int64_t place = real ? tile->image[r + s] - group_first : call->group_images;
+        by[s] = tile->arriving + 2 * (place * call->columns + c);
+    }
+    unit *row = tile->slope_rows + r * call->packed_row + c / LANES * units;
+    unit *next_row = row + call->packed_row;
+    unit *pairs = dot ? tile->slope_pairs + r / 2 * step + c : NULL;
+    for (int64_t v = 0; v < panel.vectors; v++) {
+        vector slope[2];
+#pragma GCC unroll 2
+        for (int s = 0; s < 2; s++) {
+            vector mask = load(masks + s * step);
+            vector by_pooled = load(by[s]), by_mask = load(by[s] + LANES);
+            slope[s] = (by_pooled * load(features + s * step) + by_mask) * (mask - mask * mask);
+            store(sums + s * step, load(sums + s * step) + by_pooled * (offset + mask));
+            by[s] += 2 * LANES;
+        }
+        bias_sums[v] += slope[0] + slope[1];
+        store_slopes(dot, slope[0], slope[1], row, next_row, pairs);
+        masks += LANES, features += LANES, sums += LANES;
+        row += units, next_row += units, pairs += dot ? LANES : 0;
+    }
+}
+
+static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t slot, int64_t k,
+                            int64_t group_first, int64_t images, float *feature_sums,
+                            float *guide_sums, int64_t segment, int add) {
+    int64_t count = images * call->problem->positions, rows = round_up(count, 2);
+    int64_t part = segment * call->chunk + slot;
+    float *bias_part = call->bias_parts + part * call->columns;
+    for (int64_t column = 0; column < call->columns; column += WIDTH)
+        forward_panel(call, tile, panel_at(column, call->columns), slot, k, group_first,
+                      group_first * call->problem->positions, count);
+    for (int64_t i = 0; i < images; i++) arrive(call, tile, k, group_first + i, i);
+    for (int64_t column = 0; column < call->columns; column += WIDTH) {
+        struct Panel panel = panel_at(column, call->columns);
+        vector bias_sums[VECTORS];
+        memset(bias_sums, 0, sizeof bias_sums);
+        for (int64_t r = 0; r < rows; r += 2) {
+            if (call->dot)
+                slopes_of_masks(1, call, tile, panel, r, group_first, feature_sums, bias_sums);
+            else
+                slopes_of_masks(0, call, tile, panel, r, group_first, feature_sums, bias_sums);
+        }
+        for (int64_t v = 0; v < panel.vectors; v++) {
+            float *sum = bias_part + column + v * LANES;
+            if (add) bias_sums[v] += load(sum);
+            store(sum, bias_sums[v]);
+        }
+    }
+    add_weight_gradient(call, tile, rows,
+                        call->weight_parts + part * round_up(call->channels, 2) *
+                                                 call->guide_columns, add);
+    add_guide_gradient(call, tile, slot, rows, guide_sums);
+}
+
+static void fused_task(const struct Call *call, struct Tile *tile, int64_t chunk_first,
+                       int64_t chunk_count, int64_t segment) {
+    const struct Problem *problem = call->problem;
+    int64_t start = segment * call->segment_groups;
+    int64_t stop = smaller(start + call->segment_groups, call->groups);
+    int begins = chunk_first == 0, ends = chunk_first + chunk_count == problem->attributes;
+    memset(tile->arriving + 2 * call->group_images * call->columns, 0, 2 * call->columns * 4);
+    for (int64_t group = start; group < stop; group++) {
+        int64_t group_first = group * call->group_images;
+        int64_t images = smaller(call->group_images, problem->images - group_first);
+        int64_t first = group_first * problem->positions, count = images * problem->positions;
+        int64_t rows = read_tile(call, tile, first, count);
+        float *feature_sums = call->feature_sums + group * call->tile_rows * call->row;
+        float *guide_sums = call->guide_sums + group * call->tile_rows * call->guide_row;
+        add_features(call, tile, group_first, count, 1);
+        if (rows > count) memset(tile->masks + count * call->row, 0, call->row * 4);
+        if (begins) memset(feature_sums, 0, rows * call->row * 4);
+        if (begins && !call->shared) memset(guide_sums, 0, rows * call->guide_row * 4);
+        for (int64_t slot = 0; slot < chunk_count; slot++)
+            fused_attribute(call, tile, slot, chunk_first + slot, group_first, images,
+                            feature_sums, guide_sums, segment, group > start);
+        if (!ends) continue;
+        write_rows(&problem->feature_gradient, problem->positions, first, count, feature_sums,
+                   call->row);
+        if (!call->shared)
+            write_rows(&problem->guide_gradient, problem->positions, first, count, guide_sums,
+                       call->guide_row);
+    }
+}
