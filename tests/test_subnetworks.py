@@ -75,6 +75,12 @@ def test_every_variant_equals_its_slow_twin_gradients_included(parts: dict) -> N
     torch.testing.assert_close(shares.sum((2, 3, 4)), logits - subnetworks.bias)
     for k in range(3):
         torch.testing.assert_close(shares[:, k], slow.contributions(subnetworks, features, k))
+    torch.testing.assert_close(
+        subnetworks.contribution_maps(features, [2, 0]), shares[:, [2, 0]].sum(2)
+    )
+    torch.testing.assert_close(
+        subnetworks.mask_maps(features, [1, 2]), torch.stack(masks[1:], dim=1).mean(2)
+    )
     arriving = torch.randn_like(logits), torch.randn_like(means)
     for one, other in zip(
         torch.autograd.grad([found.logits, found.mask_mean], inputs, arriving),

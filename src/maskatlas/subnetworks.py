@@ -1,10 +1,10 @@
 """The sub-networks: for each attribute a mask for each channel, and a binary classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from maskatlas.config import ModelConfig
@@ -16,7 +16,7 @@ GUIDE_DILATIONS = (2, 4)
 
 
 class Supervision(NamedTuple):
-    """What the sub-networks need to know to compute their part of equation (6) themselves."""
+    """What a network needs to know to compute its part of the loss itself."""
 
     labels: Float[Tensor, "batch attribute"]
     """0, 1, or NaN where unknown."""
@@ -24,6 +24,10 @@ class Supervision(NamedTuple):
     """alpha, the weight of L_b."""
     mask_l1: float
     """lambda, the weight of |M|_1."""
+    regions: UInt8[Tensor, "batch attribute rows columns"] | None = None
+    """Where each attribute is, for those who asked: 1 inside, 0 outside, 255 unknown."""
+    identities: Int64[Tensor, " batch"] | None = None
+    """Who or what each image shows, for those who asked; -1 unknown."""
 
 
 class Answers(NamedTuple):
@@ -79,7 +83,7 @@ class SubNetworks(nn.Module):
         supervision: Supervision | None = None,
     ) -> Answers:
         """Return logits and what was pooled for them, and with labels the loss."""
-        guides = None if self.guide is None else self.guide(features)
+        guides = None if self.guide is None else self._guides(features)
         if supervision is None:
             pool = masked_pool(
                 features, self.mask_weight, self.mask_bias, guides, offset=self.offset
@@ -113,7 +117,7 @@ class SubNetworks(nn.Module):
         columns = torch.tensor(channels, device=features.device)
         weight = self.mask_weight[rows][:, columns].flatten(0, 1)[:, :, None, None]
         bias = self.mask_bias[rows][:, columns].flatten()
-        guides = features if self.guide is None else self.guide(features)
+        guides = self._guides(features)
         masks = nn.functional.conv2d(guides, weight.to(guides.dtype), bias.to(guides.dtype))
         shape = len(masks), len(attributes), len(channels), *masks.shape[2:]
         return masks.sigmoid().reshape(shape)
@@ -130,6 +134,43 @@ class SubNetworks(nn.Module):
         weight = self.weight[rows][:, columns] / (features.shape[2] * features.shape[3])
         masks = self.masks(features, attributes, channels)
         return (self.offset + masks) * features[:, None, columns] * weight[:, :, None, None]
+
+    def contribution_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+    ) -> Float[Tensor, "batch attribute height width"]:
+        """Return the contributions summed over all channels, one attribute's held at a time."""
+        weight = self.weight / (features.shape[2] * features.shape[3])
+        guides = self._guides(features)
+        maps = [
+            torch.einsum("c,bchw,bchw->bhw", weight[k], self.offset + masks, features)
+            for k, masks in zip(attributes, self._all_masks(guides, attributes), strict=True)
+        ]
+        return torch.stack(maps, dim=1)
+
+    def mask_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+    ) -> Float[Tensor, "batch attribute height width"]:
+        """Return the masks' mean over all channels, one attribute's held at a time."""
+        masks = self._all_masks(self._guides(features), attributes)
+        return torch.stack([mask.mean(dim=1) for mask in masks], dim=1)
+
+    def _guides(self, features: Tensor) -> Float[Tensor, "batch guide height width"]:
+        """Return what masks are computed from."""
+        if self.guide is None:
+            return features
+        guides: Tensor = self.guide(features)
+        return guides
+
+    def _all_masks(
+        self, guides: Tensor, attributes: Sequence[int]
+    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
+        for k in attributes:
+            weight = self.mask_weight[k, :, :, None, None].to(guides.dtype)
+            yield nn.functional.conv2d(guides, weight, self.mask_bias[k].to(guides.dtype)).sigmoid()
 
 
 class LowRankGuide(nn.Conv2d):
