@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 
 def augment(
-    images: UInt8[Tensor, "batch 3 size size"],
+    images: UInt8[Tensor, "batch layer size size"],
     *,
     seed: int,
     step: int,
@@ -21,13 +21,14 @@ def augment(
     part: slice,
     flip: bool,
     shift: int,
-) -> UInt8[Tensor, "batch 3 size size"]:
+) -> UInt8[Tensor, "batch layer size size"]:
     """Mirror each image with probability 1/2 and shift it by up to ``shift`` pixels each way.
 
     What a shift uncovers repeats the border.
 
     Args:
-        images: This process's part of the global batch.
+        images: This process's part of the global batch; or maps that lie over it, which then move
+            with it.
         seed: Of the run.
         step: Of the run, from 0.
         batch: Images of the global batch.

@@ -43,6 +43,10 @@ class Batch(NamedTuple):
     """1 present, 0 absent, NaN unknown."""
     indices: Int64[Tensor, " batch"]
     """Which images these are."""
+    regions: UInt8[Tensor, "batch attribute size size"] | None = None
+    """Where each attribute is, for those who asked: 1 inside, 0 outside, 255 unknown."""
+    identities: Int64[Tensor, " batch"] | None = None
+    """Who or what each image shows, for those who asked; -1 unknown."""
 
 
 @runtime_checkable

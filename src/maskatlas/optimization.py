@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -95,21 +95,17 @@ class Optimization:
         """
         indices = self._indices()
         batch = self.images.batch(indices[self.part])
-        pixels = augment(
-            batch.images,
-            seed=self.config.seed,
-            step=self.number,
-            batch=self.batch_size,
-            part=self.part,
-            flip=self.config.train.flip,
-            shift=self.config.train.shift,
-        ).to(self.device)
-        images = pixels.to(self.dtype) / 255
+        images = self._moved(batch.images).to(self.dtype) / 255
         if (size := image_size(self.number, self.total, self.config)) != images.shape[-1]:
             images = shrink(images, size)
         labels = batch.labels.to(self.device, self.dtype)
-        weights = self.config.loss
-        supervision = Supervision(labels, weights.binary, weights.mask_l1)
+        supervision = Supervision(
+            labels,
+            self.config.loss.binary,
+            self.config.loss.mask_l1,
+            regions=None if batch.regions is None else self._moved(batch.regions),
+            identities=None if batch.identities is None else batch.identities.to(self.device),
+        )
         self.network.train()
         with autocast(self.device, self.config.train.precision):
             output: Output = self._parallel(images, supervision)
@@ -126,6 +122,21 @@ class Optimization:
         self._average()
         self.number += 1
         return terms, output
+
+    def _moved(
+        self, layers: UInt8[Tensor, "batch layer size size"]
+    ) -> UInt8[Tensor, "batch layer size size"]:
+        """Return images, or maps over them, mirrored and shifted as in this step, on the device."""
+        moved = augment(
+            layers,
+            seed=self.config.seed,
+            step=self.number,
+            batch=self.batch_size,
+            part=self.part,
+            flip=self.config.train.flip,
+            shift=self.config.train.shift,
+        )
+        return moved.to(self.device)
 
     def _indices(self) -> Int64[Tensor, " batch"]:
         """Return the images of the next global batch."""

@@ -5,9 +5,10 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from tqdm import tqdm
@@ -15,15 +16,17 @@ from tqdm import tqdm
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, load_latest, save_state
-from maskatlas.config import Config, dump_toml, load_toml, to_mapping
+from maskatlas.config import Config, ModelConfig, dump_toml, load_toml, to_mapping
+from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device, deterministic
 from maskatlas.errors import ConfigError, DataError, RunError, TrainingError
 from maskatlas.files import write_atomically
+from maskatlas.images import Preprocessing
 from maskatlas.inference import predict
 from maskatlas.interruption import Interrupted, StopRequest, stop_request
 from maskatlas.losses import LossTerms
 from maskatlas.metrics import attribute_metrics
-from maskatlas.model import Output, build_network, parameter_shapes
+from maskatlas.model import AttributeNetwork, Output, build_network
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
 from maskatlas.sources.listing import split_of
@@ -39,7 +42,32 @@ LOG_SECONDS = 15.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
-def train(config: Config, run: Path, *, resume: bool = False) -> Path:
+@runtime_checkable
+class Build(Protocol):
+    """Makes the network of a run: :func:`maskatlas.model.build_network`, or a comparison's."""
+
+    def __call__(self, config: ModelConfig, attributes: Sequence[str], /) -> AttributeNetwork:
+        """Return it, with its initial weights."""
+
+
+@runtime_checkable
+class Pack(Protocol):
+    """Prepares the images of a run: :class:`maskatlas.cache.PackedImages`, or one that adds."""
+
+    def __call__(
+        self, data: AttributeDataset, preprocessing: Preprocessing, /, *, progress: bool
+    ) -> PackedImages:
+        """Return them, decoded."""
+
+
+def train(
+    config: Config,
+    run: Path,
+    *,
+    resume: bool = False,
+    build: Build = build_network,
+    pack: Pack = PackedImages,
+) -> Path:
     """Train a network and write its run folder.
 
     Args:
@@ -47,6 +75,8 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         run: Folder for ``config.toml``, ``metrics.jsonl``, ``checkpoints/`` and ``model/``.
         resume: Go on from the newest checkpoint in it, bit by bit as if never stopped; from the
             start if there is none.
+        build: Makes the network; must make the same one when the run goes on.
+        pack: Prepares the images.
 
     Returns:
         The model folder: the best network by mean validation accuracy; the last one where the
@@ -70,10 +100,10 @@ def train(config: Config, run: Path, *, resume: bool = False) -> Path:
         data = open_data(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            network = build_network(config.model, data.training.attributes)
+            network = build(config.model, data.training.attributes)
         told = _LOG.isEnabledFor(logging.INFO)
         training, validation = (
-            PackedImages(part, network.preprocessing, progress=told) for part in data
+            pack(part, network.preprocessing, progress=told) for part in data
         )
         optimization = Optimization(config, network, training, device)
         _claim(config, run)
@@ -120,7 +150,8 @@ def _differences(before: object, now: object, where: str = "") -> list[str]:
 
 def _earlier_state(optimization: Optimization, data: Data, run: Path) -> TrainingState | None:
     """Read the newest checkpoint of this very run; None if it was stopped before the first."""
-    shapes = parameter_shapes(optimization.config.model, optimization.network.attributes)
+    weights = optimization.network.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     state = load_latest(run / "checkpoints", shapes)
     if state is not None and state.meta["data"] != data.fingerprint:
         raise DataError(
