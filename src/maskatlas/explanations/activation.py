@@ -1,0 +1,163 @@
+"""Maps from the features: contributions, masks, and class activation maps by gradients.
+
+Which logit is explained: that of the head that answers, the sub-network's, or the multi-label
+classifier's where a network has no sub-networks.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas.model import AttributeNetwork
+from maskatlas.subnetworks import SubNetworks
+
+Features = Float[Tensor, "batch channel height width"]
+Map = Float[Tensor, "batch attribute height width"]
+
+MOST_NUMBERS = 2**24
+"""Gradients of so many features, over images and attributes, are held at once."""
+
+
+def contribution_map(
+    network: AttributeNetwork, features: Features, attributes: Sequence[str]
+) -> Map:
+    """Sum the contributions over channels; with the bias, the map adds up to the logit.
+
+    Without sub-networks it is the class activation map (Zhou et al. 2016) of the multi-label
+    classifier over h w, sum_c w_kc f_cu / (h w), which adds up to the logit too.
+    """
+    if network.subnetworks is None:
+        return _activation(features, _classifier_rows(network, attributes))
+    parts = [network.contributions(features, [name]).sum(dim=2) for name in attributes]
+    return torch.cat(parts, dim=1)
+
+
+def mask_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+    """Average the masks over channels, 0 to 1.
+
+    Raises:
+        ConfigError: The network has no sub-networks.
+    """
+    return torch.cat([network.masks(features, [name]).mean(dim=2) for name in attributes], dim=1)
+
+
+def flat_mask_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+    """Sum the contributions with each mask replaced by its mean over positions.
+
+    What is lost against :func:`contribution_map` is what the masks' shapes are worth.
+
+    Raises:
+        ConfigError: The network has no sub-networks.
+    """
+    maps = []
+    for name in attributes:
+        mean = network.masks(features, [name])[:, 0].mean((2, 3), keepdim=True)
+        heads = network.subnetworks
+        assert heads is not None, "masks are refused without"
+        weight = heads.weight[network.attributes.index(name)].to(features.dtype)
+        shares = (heads.offset + mean) * features * weight[:, None, None]
+        maps.append(shares.sum(1) / _positions(features))
+    return torch.stack(maps, dim=1)
+
+
+def grad_cam_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+    """Return ReLU(sum_c a_c f_c), a_c the mean over positions of d logit / d f_c.
+
+    Grad-CAM (Selvaraju et al. 2017), equations (1) and (2).
+    """
+    maps = [
+        torch.einsum("bac,bchw->bahw", gradients.mean((3, 4)), features).relu()
+        for gradients in feature_gradients(network, features, attributes)
+    ]
+    return torch.cat(maps, dim=1)
+
+
+def hires_cam_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+    """Return sum_c d logit / d f_cu f_cu: no mean over positions before the product.
+
+    HiResCAM (Draelos and Carin 2020). Its equation has no ReLU, and neither is there one here: the
+    map is signed.
+    """
+    maps = [
+        torch.einsum("bachw,bchw->bahw", gradients, features)
+        for gradients in feature_gradients(network, features, attributes)
+    ]
+    return torch.cat(maps, dim=1)
+
+
+def feature_gradients(
+    network: AttributeNetwork, features: Features, attributes: Sequence[str]
+) -> Iterator[Float[Tensor, "batch some channel height width"]]:
+    """Yield d logit / d f for as many of the attributes at a time as :data:`MOST_NUMBERS` lets.
+
+    What a feature does directly is a product, w_kc (offset + M^k_cu) / (h w). What it does through
+    the masks, w_kc M (1 - M) f / (h w) for each mask before its sigmoid, is carried back to the
+    mask features by W^k, and through the guide, where there is one, in one batched vector-Jacobian
+    product.
+    """
+    count = max(1, MOST_NUMBERS // features.numel())
+    for first in range(0, len(attributes), count):
+        rows = network.attribute_indices(attributes[first : first + count])
+        if network.subnetworks is None:
+            weight = _classifier_rows(network, attributes[first : first + count])
+            slope = weight.to(features.dtype) / _positions(features)
+            shape = len(features), *slope.shape, *features.shape[2:]
+            yield slope[None, :, :, None, None].expand(shape)
+        else:
+            yield _through_masks(network.subnetworks, features, rows)
+
+
+def _through_masks(
+    heads: SubNetworks, features: Features, rows: Sequence[int]
+) -> Float[Tensor, "batch some channel height width"]:
+    features = features.detach()
+    if heads.guide is None:
+        direct, by_guides = _by_masks(heads, features, features, rows)
+        return direct + by_guides
+    with torch.enable_grad():
+        seen = features.clone().requires_grad_()
+        guides = heads.guide(seen)
+    direct, by_guides = _by_masks(heads, features, guides.detach(), rows)
+    carried = by_guides.transpose(0, 1)
+    (indirect,) = torch.autograd.grad(guides, seen, carried, is_grads_batched=True)
+    return direct + indirect.transpose(0, 1)
+
+
+def _by_masks(
+    heads: SubNetworks,
+    features: Features,
+    guides: Float[Tensor, "batch guide height width"],
+    rows: Sequence[int],
+) -> tuple[
+    Float[Tensor, "batch some channel height width"], Float[Tensor, "batch some guide height width"]
+]:
+    """Return the logits' gradients with respect to features and, through masks, mask features."""
+    chosen = torch.tensor(rows, device=features.device)
+    inner, bias, outer = (
+        part[chosen].detach().to(features.dtype)
+        for part in (heads.mask_weight, heads.mask_bias, heads.weight)
+    )
+    masks = torch.einsum("acg,bghw->bachw", inner, guides)
+    masks = (masks + bias[:, :, None, None]).sigmoid()
+    outer = outer[:, :, None, None] / _positions(features)
+    slope = outer * masks * (1 - masks) * features[:, None]
+    return outer * (heads.offset + masks), torch.einsum("bachw,acg->baghw", slope, inner)
+
+
+def _classifier_rows(
+    network: AttributeNetwork, attributes: Sequence[str]
+) -> Float[Tensor, "some channel"]:
+    """Return the multi-label classifier's weights of these attributes."""
+    assert network.classifier is not None, "a network answers through at least one of its heads"
+    return network.classifier.weight.detach()[network.attribute_indices(attributes)]
+
+
+def _activation(features: Features, weight: Float[Tensor, "some channel"]) -> Map:
+    weight = weight.to(features.dtype) / _positions(features)
+    return torch.einsum("ac,bchw->bahw", weight, features)
+
+
+def _positions(features: Features) -> int:
+    return features.shape[2] * features.shape[3]
