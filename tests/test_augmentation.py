@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskatlas.augmentation import augment, shrink
+from maskatlas.augmentation import augment
 from reference.augmentation import shifted
 
 Version = tuple[int, int, bool]
@@ -121,16 +121,3 @@ def test_the_images_themselves_stay_as_they_are() -> None:
     before = images.clone()
     augmented(images)
     assert torch.equal(images, before)
-
-
-def test_a_shrunk_image_has_the_averages_of_what_its_pixels_cover() -> None:
-    images = torch.rand(2, 3, 12, 12, dtype=torch.float64)
-    assert shrink(images, 5).shape == (2, 3, 5, 5)
-    torch.testing.assert_close(shrink(images, 5).mean(), images.mean(), rtol=0.02, atol=0)
-    even = torch.full((1, 3, 12, 12), 0.3)
-    torch.testing.assert_close(shrink(even, 7), even[..., :7, :7])
-    left = torch.zeros(1, 3, 12, 12)
-    left[..., :6] = 1  # what is on the left stays there
-    half = shrink(left, 6)
-    torch.testing.assert_close(half[..., :2], torch.ones(1, 3, 6, 2))
-    torch.testing.assert_close(half[..., 4:], torch.zeros(1, 3, 6, 2))

@@ -170,8 +170,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (ModelConfig, "channels", 10**9),
         (ModelConfig, "mask_rank", -1),
         (ModelConfig, "mask_offset", -0.5),
-        (TrainConfig, "small_scale", 0.0),
-        (TrainConfig, "small_scale", 1.5),
         (ModelConfig, "depth", -1),
         (ModelConfig, "depth", 10**9),
         (LossConfig, "binary", -1.0),

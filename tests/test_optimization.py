@@ -16,7 +16,7 @@ from maskatlas.errors import ConfigError, TrainingError
 from maskatlas.images import Preprocessing
 from maskatlas.losses import loss_terms
 from maskatlas.model import build_network
-from maskatlas.optimization import Optimization, image_size, learning_rate
+from maskatlas.optimization import Optimization, learning_rate
 from maskatlas.training_data import open_data
 from reference.optimization import AdamW, averaged, clipped, learning_rates
 from small_runs import small_config
@@ -89,21 +89,6 @@ def test_steps_are_those_of_the_plain_twin() -> None:
     assert min(norms) > 0.5  # the gradient was clipped
     torch.testing.assert_close(ours.network.state_dict(), state, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.averaged.state_dict(), dict(average), rtol=1e-9, atol=1e-11)
-
-
-def test_training_begins_on_small_images_and_goes_on_with_whole_ones() -> None:
-    config = small_config(epochs=2, small_scale=0.75, small_share=0.5)
-    size = config.model.image_size
-    assert [image_size(step, 5, config) for step in range(5)] == 3 * [size * 3 // 4] + 2 * [size]
-    whole = replace(config, train=TrainConfig())
-    assert {image_size(step, 5, whole) for step in range(5)} == {size}
-    optimization = prepared(config)
-    seen = []
-    for _ in range(optimization.total):
-        _, output = optimization.step()
-        seen.append(output.features.shape[-1])
-    assert seen == [-(-image_size(s, optimization.total, config) // 4) for s in range(len(seen))]
-    assert len(set(seen)) == 2
 
 
 def test_every_epoch_shows_each_image_once_in_an_order_of_its_own() -> None:

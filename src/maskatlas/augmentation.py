@@ -7,9 +7,8 @@ run and one on several processes see the very same images as an uninterrupted on
 import hashlib
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 
 def augment(
@@ -50,14 +49,3 @@ def augment(
     last = images.permute(0, 2, 3, 1)
     places = torch.arange(len(images))[:, None, None]
     return last[places, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def shrink(
-    images: Float[Tensor, "batch 3 rows columns"], size: int
-) -> Float[Tensor, "batch 3 size size"]:
-    """Return the images with `size` rows and columns, each pixel an average of what it covers.
-
-    Training begins on small images where it shall be quick (progressive resizing; Tan and Le 2021,
-    section 4): the network takes any size, and cost grows with the number of pixels.
-    """
-    return interpolate(images, (size, size), mode="bilinear", antialias=True)

@@ -27,7 +27,6 @@ Pixels = Annotated[int, Check("a whole number of pixels from 1 to 8192", lambda 
 Weight = Annotated[float, Check("a finite number of 0 or more", lambda x: x >= 0)]
 Rate = Annotated[float, Check("a finite number above 0", lambda x: x > 0)]
 Share = Annotated[float, Check("a number from 0 to 1", lambda x: 0 <= x <= 1)]
-Scale = Annotated[float, Check("a number above 0 and at most 1", lambda x: 0 < x <= 1)]
 Decay = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
 Text = Annotated[
     str,
@@ -140,10 +139,6 @@ class TrainConfig(Section):
     """Mirror images at random."""
     shift: Natural = 3
     """Largest random shift, in pixels of the network's input."""
-    small_scale: Scale = 1.0
-    """Side of the images that training begins with, as a share of model.image-size."""
-    small_share: Share = 0.6
-    """Share of all steps on images of that size."""
     splits: Splits = ("train",)
     """Splits to train on; ``train,val`` is the paper's protocol."""
     validation: Text = "val"
@@ -182,8 +177,7 @@ _PAPER_POSITIONS = 22 * 22  # positions of the paper preset's feature map: 89 px
 PRESETS: dict[str, Config] = {
     "celeba-64": Config(
         preset="celeba-64",
-        model=ModelConfig(mask_rank=64, mask_context=True),
-        train=TrainConfig(small_scale=0.75),
+        model=ModelConfig(mask_rank=32, mask_context=True),
     ),
     "demo": Config(
         preset="demo",

@@ -57,7 +57,7 @@ class Reconstructor(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(channels // 2, 16)
+        hidden = max(channels // 4, 16)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1),
             nn.ReLU(),

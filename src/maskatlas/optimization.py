@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskatlas import distributed
-from maskatlas.augmentation import augment, shrink
+from maskatlas.augmentation import augment
 from maskatlas.cache import PackedImages
 from maskatlas.config import Config, TrainConfig
 from maskatlas.data import epoch_order
@@ -35,12 +35,6 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
         return config.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)
     return config.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def image_size(step: int, total: int, config: Config) -> int:
-    """Return the side of the images of a step, in pixels: small ones first if that is asked for."""
-    small = step < config.train.small_share * total
-    return max(1, round(config.model.image_size * (config.train.small_scale if small else 1)))
 
 
 class Optimization:
@@ -96,8 +90,6 @@ class Optimization:
         indices = self._indices()
         batch = self.images.batch(indices[self.part])
         images = self._moved(batch.images).to(self.dtype) / 255
-        if (size := image_size(self.number, self.total, self.config)) != images.shape[-1]:
-            images = shrink(images, size)
         labels = batch.labels.to(self.device, self.dtype)
         supervision = Supervision(
             labels,
