@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskatlas.explanations import activation, explain
-from maskatlas.model import AttributeNetwork
+from maskatlas.errors import ConfigError
+from maskatlas.explanations import activation, explain, explainers
+from maskatlas.model import AttributeNetwork, Output
+from maskatlas.subnetworks import SubNetworks, Supervision
 from networks import draw_images, make_network
 from reference import explanations as slow
 
@@ -28,7 +30,9 @@ def test_gradients_are_those_of_autograd_however_many_are_held(
     images = draw_images(2, (16, 12))
     features = network(images).features.detach()
     monkeypatch.setattr(activation, "MOST_NUMBERS", at_once * features.numel())
-    parts = list(activation.feature_gradients(network, features, network.attributes))
+    found_features, slopes = activation.feature_gradients(network, images, network.attributes)
+    torch.testing.assert_close(found_features, features)
+    parts = list(slopes)
     assert [part.shape[1] for part in parts] == [at_once] * (3 // at_once) + [1] * (3 % at_once)
     found = torch.cat(parts, dim=1)
     for place, image in enumerate(images):
@@ -58,6 +62,36 @@ def test_where_the_logit_is_linear_in_the_features_hires_cam_is_the_contribution
     )
 
 
+class Doubled(AttributeNetwork):
+    """A network that answers in a way of its own."""
+
+    def forward(self, images: Tensor, supervision: Supervision | None = None) -> Output:
+        output = super().forward(images, supervision)
+        pooled = (2 * output.features).amax((2, 3))
+        assert self.classifier is not None
+        return output._replace(logits=None, multilabel_logits=self.classifier(pooled))
+
+
+def test_what_answers_in_a_way_of_its_own_is_explained_by_autograd() -> None:
+    network = network_of("plain")
+    network.__class__ = Doubled
+    images = draw_images(2, 16)
+    assert "contribution" not in explainers(network)
+    with pytest.raises(ConfigError, match="no masks to show it by"):
+        explain(network, images)
+    features, slopes = activation.feature_gradients(network, images, ["Male", "Smiling"])
+    slope = torch.cat(list(slopes), dim=1)
+    weight = network.classifier.weight[[1, 0]].detach()
+    torch.testing.assert_close(slope.sum((3, 4)), (2 * weight).expand(2, -1, -1))
+    assert torch.equal(
+        slope != 0, (features == features.amax((2, 3), True))[:, None].expand_as(slope)
+    )
+    pixels = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(network(pixels).scores[:, 1].sum(), pixels)
+    found = explain(network, images, "gradient-x-input", ["Male"])
+    torch.testing.assert_close(found[:, 0], ((images - 0.5) * expected).sum(1).float())
+
+
 class Answering(nn.Module):
     """Only the logits that answer, for libraries that know nothing of an output with names."""
 
@@ -75,7 +109,7 @@ def test_grad_cam_is_that_of_captum(kind: str) -> None:
     network = network_of(kind)
     model, images = Answering(network), draw_images(2, 16)
     theirs = captum.LayerGradCam(model, network.extractor)
-    found = activation.grad_cam_map(network, network(images).features, network.attributes)
+    found = activation.grad_cam_map(network, images, network.attributes)
     for k in range(3):
         expected = theirs.attribute(images, target=k, relu_attributions=True)
         torch.testing.assert_close(found[:, k], expected[:, 0])
@@ -86,9 +120,22 @@ def test_grad_cam_is_that_of_torchcam(kind: str) -> None:
     methods = pytest.importorskip("torchcam.methods")
     network = network_of(kind)
     model, image = Answering(network), draw_images(1, 16)
-    found = activation.grad_cam_map(network, network(image).features, network.attributes)
+    found = activation.grad_cam_map(network, image, network.attributes)
     with methods.GradCAM(model, target_layer=network.extractor) as theirs:
         for k in range(3):
             scores = model(image)
             (expected,) = theirs(k, scores, normalized=False, retain_graph=True)
             torch.testing.assert_close(found[:, k], expected.double(), rtol=1e-5, atol=1e-7)
+
+
+class OtherSubNetworks(SubNetworks):
+    """Sub-networks that may compute masks in a way of their own; these do not."""
+
+
+@pytest.mark.parametrize("method", ["contribution", "mask", "contribution-flat-masks", "hires-cam"])
+def test_replaced_sub_networks_are_asked_for_their_masks_and_gradients(method: str) -> None:
+    images, network = draw_images(2, 16), network_of("context")
+    expected = explain(network, images, method)
+    network.subnetworks.__class__ = OtherSubNetworks
+    assert not activation.logits_are_known(network)
+    torch.testing.assert_close(explain(network, images, method), expected)

@@ -82,7 +82,7 @@ def test_without_sub_networks_the_multi_label_classifier_is_explained(method: st
     images = draw_images(1, 16)
     if method in ("mask", "contribution-flat-masks"):
         assert method not in explainers(network)
-        with pytest.raises(ConfigError, match="no sub-networks, and so no masks"):
+        with pytest.raises(ConfigError, match="no masks to show it by"):
             explain(network, images, method)
         return
     maps = explain(network, images, method)

@@ -51,25 +51,27 @@ class Explainable(Protocol):
         """Its own methods."""
 
 
-_OfFeatures = Callable[[AttributeNetwork, Tensor, Sequence[str]], Tensor]
+_Method = Callable[[AttributeNetwork, Tensor, Sequence[str]], Tensor]
 
-_OF_FEATURES: dict[str, _OfFeatures] = {
+_OF_FEATURES: Mapping[str, _Method] = {
     "contribution": contribution_map,
     "mask": mask_map,
     "contribution-flat-masks": flat_mask_map,
+}
+"""Methods that read the parts of figure 2, from features; all but the first need sub-networks."""
+
+_BY_GRADIENT: Mapping[str, _Method] = {
     "grad-cam": grad_cam_map,
     "hires-cam": hires_cam_map,
-}
-_OF_IMAGES: dict[str, _OfFeatures] = {
     "gradient-x-input": gradient_x_input_map,
     "integrated-gradients": integrated_gradients_map,
 }
-_NEEDS_MASKS = ("mask", "contribution-flat-masks")
+"""Methods that hold for whatever answers, from images."""
 
 FLOORS: Mapping[str, Explainer] = {"random": random_map, "centre": centre_map}
 """Maps that know nothing of the network."""
 
-METHODS = (*_OF_FEATURES, *_OF_IMAGES, *FLOORS)
+METHODS = (*_OF_FEATURES, *_BY_GRADIENT, *FLOORS)
 """The names of all methods for an :class:`AttributeNetwork` with sub-networks."""
 
 SLOW = ("integrated-gradients",)
@@ -79,23 +81,23 @@ SLOW = ("integrated-gradients",)
 def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
     """Return every method that this network can be explained by, by its name.
 
-    An :class:`AttributeNetwork` without sub-networks has no masks to show; another system's network
-    has its own methods and the floors.
+    The logits explained are those of the head that answers. A network without sub-networks has no
+    masks to show; one that answers in a way of its own has no contributions, but gradients; one of
+    another kind altogether has its own methods and the floors.
     """
     methods: dict[str, Explainer] = {}
     if isinstance(network, AttributeNetwork):
-        plain = network.subnetworks is None
-        for name, of_features in _OF_FEATURES.items():
-            if not (plain and name in _NEEDS_MASKS):
-                methods[name] = partial(_by_features, network, of_features)
-        methods |= {name: partial(method, network) for name, method in _OF_IMAGES.items()}
+        if type(network).forward is AttributeNetwork.forward:
+            few = ("contribution",) if network.subnetworks is None else _OF_FEATURES
+            methods |= {name: partial(_by_features, network, _OF_FEATURES[name]) for name in few}
+        methods |= {name: partial(method, network) for name, method in _BY_GRADIENT.items()}
     if isinstance(network, Explainable):
         methods.update(network.explanation_methods)
     return {**methods, **FLOORS}
 
 
 def _by_features(
-    network: AttributeNetwork, method: _OfFeatures, images: Tensor, attributes: Sequence[str]
+    network: AttributeNetwork, method: _Method, images: Tensor, attributes: Sequence[str]
 ) -> Tensor:
     with torch.no_grad():
         return method(network, network(images).features, attributes)
@@ -126,7 +128,7 @@ def explain(
     """
     methods = explainers(network)
     if method not in methods:
-        raise ConfigError(_unknown(method, methods))
+        raise ConfigError(_unknown(network, method, methods))
     names = network.attributes if attributes is None else attributes
     if isinstance(network, AttributeNetwork):
         network.attribute_indices(names)
@@ -137,11 +139,11 @@ def explain(
     return interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _unknown(method: str, methods: Mapping[str, Explainer]) -> str:
-    if method in _NEEDS_MASKS:
+def _unknown(network: object, method: str, methods: Mapping[str, Explainer]) -> str:
+    if isinstance(network, AttributeNetwork) and method in _OF_FEATURES:
         return (
-            f"method {method!r}: this network has no sub-networks, and so no masks; train one with "
-            f"model.subnetworks = true, or choose one of {', '.join(methods)}"
+            f"method {method!r}: this network has no masks to show it by; "
+            f"choose one of {', '.join(methods)}, or train one with model.subnetworks = true"
         )
     near = difflib.get_close_matches(method, methods, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""

@@ -13,6 +13,7 @@ from torch import Tensor
 from maskatlas.model import AttributeNetwork
 from maskatlas.subnetworks import SubNetworks
 
+Images = Float[Tensor, "batch 3 rows columns"]
 Features = Float[Tensor, "batch channel height width"]
 Map = Float[Tensor, "batch attribute height width"]
 
@@ -28,8 +29,12 @@ def contribution_map(
     Without sub-networks it is the class activation map (Zhou et al. 2016) of the multi-label
     classifier over h w, sum_c w_kc f_cu / (h w), which adds up to the logit too.
     """
-    if network.subnetworks is None:
-        return _activation(features, _classifier_rows(network, attributes))
+    heads = network.subnetworks
+    if heads is None:
+        weight = _classifier_rows(network, attributes).to(features.dtype) / _positions(features)
+        return torch.einsum("ac,bchw->bahw", weight, features)
+    if type(heads) is SubNetworks:
+        return heads.contribution_maps(features, network.attribute_indices(attributes))
     parts = [network.contributions(features, [name]).sum(dim=2) for name in attributes]
     return torch.cat(parts, dim=1)
 
@@ -40,6 +45,9 @@ def mask_map(network: AttributeNetwork, features: Features, attributes: Sequence
     Raises:
         ConfigError: The network has no sub-networks.
     """
+    heads = network.subnetworks
+    if type(heads) is SubNetworks:
+        return heads.mask_maps(features, network.attribute_indices(attributes))
     return torch.cat([network.masks(features, [name]).mean(dim=2) for name in attributes], dim=1)
 
 
@@ -62,34 +70,62 @@ def flat_mask_map(network: AttributeNetwork, features: Features, attributes: Seq
     return torch.stack(maps, dim=1)
 
 
-def grad_cam_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+def grad_cam_map(network: AttributeNetwork, images: Images, attributes: Sequence[str]) -> Map:
     """Return ReLU(sum_c a_c f_c), a_c the mean over positions of d logit / d f_c.
 
     Grad-CAM (Selvaraju et al. 2017), equations (1) and (2).
     """
-    maps = [
-        torch.einsum("bac,bchw->bahw", gradients.mean((3, 4)), features).relu()
-        for gradients in feature_gradients(network, features, attributes)
-    ]
+    features, slopes = feature_gradients(network, images, attributes)
+    maps = [torch.einsum("bac,bchw->bahw", slope.mean((3, 4)), features).relu() for slope in slopes]
     return torch.cat(maps, dim=1)
 
 
-def hires_cam_map(network: AttributeNetwork, features: Features, attributes: Sequence[str]) -> Map:
+def hires_cam_map(network: AttributeNetwork, images: Images, attributes: Sequence[str]) -> Map:
     """Return sum_c d logit / d f_cu f_cu: no mean over positions before the product.
 
     HiResCAM (Draelos and Carin 2020). Its equation has no ReLU, and neither is there one here: the
     map is signed.
     """
-    maps = [
-        torch.einsum("bachw,bchw->bahw", gradients, features)
-        for gradients in feature_gradients(network, features, attributes)
-    ]
+    features, slopes = feature_gradients(network, images, attributes)
+    maps = [torch.einsum("bachw,bchw->bahw", slope, features) for slope in slopes]
     return torch.cat(maps, dim=1)
 
 
+Slopes = Iterator[Float[Tensor, "batch some channel height width"]]
+
+
 def feature_gradients(
+    network: AttributeNetwork, images: Images, attributes: Sequence[str]
+) -> tuple[Features, Slopes]:
+    """Return f, and d logit / d f for some of the attributes at a time, in their order.
+
+    One forward pass. Where the logits are known as a function of f, gradients have a closed form
+    (:func:`known_gradients`); else autograd takes them, one attribute after another.
+    """
+    if logits_are_known(network):
+        with torch.no_grad():
+            features = network(images).features
+        return features, known_gradients(network, features, attributes)
+    with torch.enable_grad():
+        output = network(images)
+    scores = output.scores[:, network.attribute_indices(attributes)].sum(0)
+    slopes = (
+        torch.autograd.grad(score, output.features, retain_graph=True)[0][:, None]
+        for score in scores
+    )
+    return output.features.detach(), slopes
+
+
+def logits_are_known(network: AttributeNetwork) -> bool:
+    """Return whether it answers as :mod:`maskatlas.model` says, no part of it replaced."""
+    heads = network.subnetworks
+    ours = heads is None or type(heads) is SubNetworks
+    return ours and type(network).forward is AttributeNetwork.forward
+
+
+def known_gradients(
     network: AttributeNetwork, features: Features, attributes: Sequence[str]
-) -> Iterator[Float[Tensor, "batch some channel height width"]]:
+) -> Slopes:
     """Yield d logit / d f for as many of the attributes at a time as :data:`MOST_NUMBERS` lets.
 
     What a feature does directly is a product, w_kc (offset + M^k_cu) / (h w). What it does through
@@ -99,14 +135,13 @@ def feature_gradients(
     """
     count = max(1, MOST_NUMBERS // features.numel())
     for first in range(0, len(attributes), count):
-        rows = network.attribute_indices(attributes[first : first + count])
+        some = attributes[first : first + count]
         if network.subnetworks is None:
-            weight = _classifier_rows(network, attributes[first : first + count])
-            slope = weight.to(features.dtype) / _positions(features)
+            slope = _classifier_rows(network, some).to(features.dtype) / _positions(features)
             shape = len(features), *slope.shape, *features.shape[2:]
             yield slope[None, :, :, None, None].expand(shape)
         else:
-            yield _through_masks(network.subnetworks, features, rows)
+            yield _through_masks(network.subnetworks, features, network.attribute_indices(some))
 
 
 def _through_masks(
@@ -152,11 +187,6 @@ def _classifier_rows(
     """Return the multi-label classifier's weights of these attributes."""
     assert network.classifier is not None, "a network answers through at least one of its heads"
     return network.classifier.weight.detach()[network.attribute_indices(attributes)]
-
-
-def _activation(features: Features, weight: Float[Tensor, "some channel"]) -> Map:
-    weight = weight.to(features.dtype) / _positions(features)
-    return torch.einsum("ac,bchw->bahw", weight, features)
 
 
 def _positions(features: Features) -> int:

@@ -4,13 +4,13 @@ The input is what the extractor is given: RGB less :data:`~maskatlas.model.PIXEL
 grey is 0 and the baseline of integrated gradients. The scale cancels in the product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maskatlas.explanations.activation import feature_gradients
+from maskatlas.explanations.activation import known_gradients, logits_are_known
 from maskatlas.model import PIXEL_MEAN, AttributeNetwork
 
 Images = Float[Tensor, "batch 3 rows columns"]
@@ -47,18 +47,33 @@ def integrated_gradients_map(
 def _gradient_times(
     network: AttributeNetwork, images: Images, direction: Images, attributes: Sequence[str]
 ) -> Map:
-    """Return d logit / d x times a direction, summed over colours, for all attributes.
+    """Return d logit / d x times a direction, summed over colours."""
+    maps = [
+        (slope * direction[:, None]).sum(2)
+        for slope in _image_gradients(network, images, attributes)
+    ]
+    return torch.cat(maps, dim=1)
 
-    One forward pass; then batched vector-Jacobian products of the extractor, with as many
-    attributes at a time as :func:`feature_gradients` yields.
+
+def _image_gradients(
+    network: AttributeNetwork, images: Images, attributes: Sequence[str]
+) -> Iterator[Float[Tensor, "batch some 3 rows columns"]]:
+    """Yield d logit / d x for some of the attributes at a time, after one forward pass.
+
+    Where the gradients of the features are known, they go through the extractor in batched
+    vector-Jacobian products; else autograd takes one attribute after another.
     """
     with torch.enable_grad():
         points = images.detach().clone().requires_grad_()
-        features = network(points).features
-    maps = []
-    for by_features in feature_gradients(network, features.detach(), attributes):
-        (gradients,) = torch.autograd.grad(
-            features, points, by_features.transpose(0, 1), is_grads_batched=True, retain_graph=True
-        )
-        maps.append((gradients * direction).sum(2).transpose(0, 1))
-    return torch.cat(maps, dim=1)
+        output = network(points)
+    if logits_are_known(network):
+        for slopes in known_gradients(network, output.features.detach(), attributes):
+            carried = slopes.transpose(0, 1)
+            (found,) = torch.autograd.grad(
+                output.features, points, carried, is_grads_batched=True, retain_graph=True
+            )
+            yield found.transpose(0, 1)
+    else:
+        for row in network.attribute_indices(attributes):
+            score = output.scores[:, row].sum()
+            yield torch.autograd.grad(score, points, retain_graph=True)[0][:, None]
