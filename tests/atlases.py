@@ -3,6 +3,8 @@
 import numpy as np
 
 from maskatlas.analysis import Atlas, Examples
+from maskatlas.confidence import confidence
+from maskatlas.replicates import ReplicateSums
 from maskatlas.statistics import MaskStatistics
 
 
@@ -13,6 +15,7 @@ def made_up_atlas(
     seed: int = 0,
     drop: bool = True,
     examples: int | None = 4,
+    replicates: int = 0,
 ) -> Atlas:
     """An atlas of random masks, through the statistics; its examples show coloured noise."""
     random = np.random.default_rng(seed)
@@ -22,10 +25,15 @@ def made_up_atlas(
     masks = np.clip(level + 0.05 * random.normal(size=(30, count, channels)), 0, 1)
     statistics = MaskStatistics(count, channels)
     weight = random.normal(size=(count, channels)) / channels
-    statistics.update(masks, masks * weight, random.integers(0, 2, (30, count)).astype(float))
+    seen = masks, masks * weight, random.integers(0, 2, (30, count)).astype(float)
+    statistics.update(*seen)
+    units = np.arange(30) // 2
+    sums = ReplicateSums(count, channels, replicates=replicates, splits=3)
+    sums.update(*seen, units)
     return Atlas.from_summary(
         names,
         statistics.compute(),
+        confidence=confidence(sums, seen[2], units) if replicates else None,
         importance_drop=np.abs(weight) * level if drop else None,
         examples=None if examples is None else _examples(random, level, examples),
         source="made up",

@@ -5,6 +5,7 @@ import pytest
 
 from atlases import made_up_atlas
 from maskatlas.analysis import Atlas, Examples
+from maskatlas.confidence import Confidence
 from maskatlas.errors import MaskatlasError
 from maskatlas.published import TABLE_2
 
@@ -16,7 +17,7 @@ def assert_same(one: object, other: object) -> None:
         if isinstance(a, np.ndarray):
             assert a.dtype == b.dtype, field.name
             np.testing.assert_array_equal(a, b, err_msg=field.name)
-        elif isinstance(a, Examples):
+        elif isinstance(a, Examples | Confidence):
             assert_same(a, b)
         else:
             assert a == b, field.name
@@ -29,8 +30,10 @@ def assert_same(one: object, other: object) -> None:
         made_up_atlas(drop=False, examples=None),
         made_up_atlas(1, 1),
         made_up_atlas(3, 2, examples=0),
+        made_up_atlas(4, 3, replicates=5),
+        made_up_atlas(1, 1, replicates=5, examples=None),
     ],
-    ids=["whole", "least", "one by one", "no example"],
+    ids=["whole", "least", "one by one", "no example", "confident", "confident of one"],
 )
 def test_what_is_saved_is_what_is_loaded(atlas, tmp_path):
     atlas.save(tmp_path / "atlas")
@@ -127,3 +130,81 @@ def test_examples_shown_by_another_number_of_attributes_are_refused_in_tests():
     atlas = made_up_atlas()
     with pytest.raises(Exception, match="attribute"):
         replace(atlas, mask_mean=atlas.mask_mean[:2])
+
+
+def test_ranked_channels_are_the_top_ones_with_the_intervals_of_their_rows():
+    atlas = made_up_atlas(replicates=40)
+    for by, kind in (("mask", "mask"), ("contribution", "contribution")):
+        ranked = atlas.ranked_channels("Attribute_3", 4, by=by)
+        assert tuple(one.channel for one in ranked) == atlas.top_channels("Attribute_3", 4, by=by)
+        bounds = getattr(
+            atlas.confidence,
+            {"mask": "mask_mean", "contribution": "contribution_magnitude"}[by] + "_interval",
+        )
+        places = getattr(atlas.confidence, f"{kind}_rank_interval")
+        for rank, one in enumerate(ranked, 1):
+            assert one.value == atlas.importance(by)[3, one.channel]
+            assert (one.low, one.high) == tuple(bounds[:, 3, one.channel])
+            assert (one.best, one.worst) == tuple(places[:, 3, one.channel])
+            assert one.low <= one.value <= one.high
+            assert 1 <= one.best <= rank <= one.worst <= 8
+    for unsure in (
+        atlas.ranked_channels("Attribute_3", 1, by="drop"),
+        made_up_atlas().ranked_channels("Attribute_3", 1),
+    ):
+        assert np.isnan([unsure[0].low, unsure[0].high, unsure[0].best, unsure[0].worst]).all()
+
+
+def block_atlas(*groups: tuple[str, ...], halves: int = 0) -> Atlas:
+    """An atlas whose attributes correlate within the groups only; halves mix two of them up."""
+    names = sorted(name for group in groups for name in group)
+    table = np.array([[float(any({a, b} <= {*g} for g in groups)) for b in names] for a in names])
+    atlas = replace(
+        made_up_atlas(names, replicates=2),
+        attribute_correlation=table,
+        attribute_correlation_centred=table,
+    )
+    order = [1, 0, *range(2, len(names))]
+    mixed = table[np.ix_(order, order)]
+    tables = np.stack([table] * (4 - halves) + [mixed] * halves)
+    return replace(
+        atlas,
+        confidence=replace(
+            atlas.confidence,
+            attribute_correlation_halves=tables,
+            attribute_correlation_centred_halves=np.stack([table] * 4),
+        ),
+    )
+
+
+def test_groups_come_again_in_halves_as_often_as_they_do():
+    atlas = block_atlas(("a", "c", "d"), ("b", "e"), ("f",), halves=1)
+    found = {row.attributes: row for row in atlas.group_recurrence(3)}
+    assert {frozenset(group) for group in found} == {
+        frozenset("acd"),
+        frozenset("be"),
+        frozenset("f"),
+    }
+    by_group = {frozenset(group): (row.again, row.overlap) for group, row in found.items()}
+    assert by_group[frozenset("f")] == (1, 1)
+    assert by_group[frozenset("acd")] == (0.75, pytest.approx((3 + 2 / 4) / 4))
+    assert by_group[frozenset("be")] == (0.75, pytest.approx((3 + 1 / 3) / 4))
+    assert all(row.again == 1 for row in atlas.group_recurrence(3, centred=True))
+    assert all(np.isnan(row.again) for row in made_up_atlas().group_recurrence())
+
+
+def test_groups_of_other_seeds_are_matched_by_name():
+    atlas = block_atlas(("a", "c", "d"), ("b", "e"), ("f",))
+    other = block_atlas(("a", "c"), ("b", "e"), ("f", "d"))
+    place = [5, 3, 1, 0, 2, 4]
+    shuffled = replace(
+        other,
+        attributes=tuple(other.attributes[i] for i in place),
+        attribute_correlation=other.attribute_correlation[np.ix_(place, place)],
+    )
+    found = {frozenset(r.attributes): r for r in atlas.group_recurrence_in([atlas, shuffled], 3)}
+    assert found[frozenset("be")].again == 1
+    assert found[frozenset("acd")].again == 0.5
+    assert found[frozenset("acd")].overlap == pytest.approx((1 + 2 / 3) / 2)
+    with pytest.raises(MaskatlasError, match="same attributes"):
+        atlas.group_recurrence_in([made_up_atlas(6)])

@@ -68,7 +68,9 @@ def test_nothing_is_left_beside_what_is_named(folder):
         "atlas.safetensors",
         "attribute_correlation.csv",
         "attribute_correlation_centred.csv",
+        "attribute_pairs.csv",
         "channel_correlation.csv",
+        "channel_pairs.csv",
         "groups.csv",
         "importance.csv",
         "mask_mean.csv",
@@ -140,3 +142,47 @@ def test_a_failed_save_leaves_the_older_atlas_whole(folder, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         made_up_atlas(seed=5).save(folder)
     np.testing.assert_array_equal(Atlas.load(folder).mask_mean, before.mask_mean)
+
+
+def test_an_atlas_from_before_there_was_confidence_still_opens(folder):
+    meta = json.loads((folder / "atlas.json").read_text())
+    del meta["draws"]
+    (folder / "atlas.json").write_text(json.dumps(meta))
+    assert Atlas.load(folder).confidence is None
+
+
+@pytest.mark.parametrize(
+    ("draws", "told"),
+    [
+        ({"replicates": 5, "units": 3}, "draws: expected replicates, units, people"),
+        ({"replicates": 5.0, "units": 3, "people": True}, "draws: expected"),
+        ([1], "draws: expected"),
+        ({"replicates": 5, "units": 3, "people": True}, "lacks confidence.apart_images"),
+    ],
+)
+def test_draws_that_do_not_fit_are_refused(folder, draws, told):
+    rewritten(folder, draws=draws)
+    with pytest.raises(RunError, match=told):
+        Atlas.load(folder)
+
+
+def test_tables_have_the_intervals(tmp_path):
+    atlas = made_up_atlas(4, 5, replicates=10)
+    atlas.save(tmp_path)
+    rows = {}
+    for name in ("attribute_pairs", "channel_pairs", "top_channels", "groups"):
+        with (tmp_path / f"{name}.csv").open(newline="") as file:
+            rows[name] = list(csv.DictReader(file))
+    assert len(rows["attribute_pairs"]) == 2 * 6
+    assert len(rows["channel_pairs"]) == 2 * 10
+    pair = atlas.attribute_pairs(centred=True)[0]
+    row = next(row for row in rows["attribute_pairs"] if row["correlation"] == "centred")
+    assert (row["first"], row["second"], row["why"]) == (pair.first, pair.second, pair.why)
+    assert float(row["masks_low"]) == pair.masks.low
+    assert float(row["following_q"]) == pair.following.q
+    assert float(row["masks_apart"]) == pair.apart
+    assert float(row["labels_r"]) == pair.labels.value
+    assert float(rows["channel_pairs"][0]["q"]) == atlas.channel_pairs()[0].masks.q
+    best = atlas.ranked_channels("Attribute_0", 1)[0]
+    assert float(rows["top_channels"][0]["worst"]) == best.worst
+    assert float(rows["groups"][0]["overlap"]) == atlas.group_recurrence()[0].overlap

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from maskatlas import atlas_making, inference
 from maskatlas.analysis import Atlas
 from maskatlas.atlas_making import analyze, choose_examples
+from maskatlas.confidence import confidence
 from maskatlas.errors import ConfigError, DataError
+from maskatlas.replicates import REPLICATES, ReplicateSums
+from maskatlas.resampling import Draws, resampling_units
 from networks import NAMES, make_dataset, make_network
 from reference import atlas_making as slow
 from reference import interventions as slow_interventions
@@ -185,3 +188,35 @@ def test_an_example_is_true_and_clear() -> None:
     labels = np.array([[0.0, 1.0], [1.0, 0.0], [np.nan, 0.0], [0.0, 0.0]])
     # image 3 scores highest, but wrongly; 0 and 2 show all, and 1 shows one of them once more
     assert choose_examples(scores, labels, 5) == [0, 2, 1]
+
+
+def test_confidence_is_that_of_the_images_one_by_one(atlas: Atlas) -> None:
+    labels = make_dataset(9, 5, seed=6).labels.numpy().astype(float)
+    masks, shares = np.empty((9, 5, 4)), np.empty((9, 5, 4))
+    for index in range(9):
+        opened, features = look(index)
+        for k, mask in enumerate(opened):
+            masks[index, k] = mask.mean((1, 2))
+            pooled = ((1 + mask) * features).mean((1, 2))
+            shares[index, k] = pooled * NETWORK.subnetworks.weight[k].detach()
+    sums = ReplicateSums(5, 4, replicates=REPLICATES)
+    sums.update(masks, shares, labels, resampling_units(9, None))
+    expected = confidence(sums, labels, resampling_units(9, None))
+    assert atlas.confidence.draws == Draws(REPLICATES, 9, people=False)
+    for name in ("mask_mean", "attribute_correlation", "label_correlation", "following"):
+        found = getattr(atlas.confidence, f"{name}_interval")
+        np.testing.assert_allclose(found, getattr(expected, f"{name}_interval"), atol=1e-4)
+    np.testing.assert_array_equal(
+        atlas.confidence.label_correlation_p, expected.label_correlation_p
+    )
+
+
+def test_people_are_drawn_where_they_are_known_and_replicates_can_be_left_out() -> None:
+    data = make_dataset(9, 5, seed=6)
+    data = replace(data, identities=torch.tensor([0, 0, 0, 4, 4, -1, -1, 7, 7]))
+    draws = analyze(NETWORK, data, drop_images=0, replicates=4).confidence.draws
+    assert draws == Draws(4, 5, people=True)
+    assert analyze(NETWORK, data, drop_images=0, replicates=0).confidence is None
+    for wrong in (-1, 1):
+        with pytest.raises(ConfigError, match="replicates of at least 2, or 0"):
+            analyze(NETWORK, data, replicates=wrong)

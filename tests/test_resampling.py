@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from maskatlas.resampling import (
     benjamini_hochberg,
+    half_weights,
     mean_interval,
     percentile_interval,
     permutation_p,
@@ -55,6 +56,16 @@ def test_weights_are_poisson_and_independent_of_unit_replicate_and_seed():
         poisson_weights(np.arange(-1000, 1000), 200, seed=4) - 1.0,
     ):
         assert abs((centred * other).mean()) < 5 / math.sqrt(weights.size)
+
+
+def test_halves_are_even_apart_and_keep_units_together():
+    units = np.repeat(np.arange(500), 2)
+    halves = half_weights(units, 10, seed=1).reshape(1000, 10, 2)
+    assert (halves.sum(2) == 1).all()
+    np.testing.assert_array_equal(halves[::2], halves[1::2])
+    assert (abs(halves[..., 0].mean(0) - 0.5) < 0.1).all()
+    assert len(np.unique(halves[..., 0], axis=1).T) == 10
+    np.testing.assert_array_equal(half_weights(units[7:9], 10, seed=1), halves[7:9].reshape(2, 20))
 
 
 def test_an_unknown_identity_is_an_image_by_itself_and_nobody_else():

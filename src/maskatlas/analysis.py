@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from maskatlas import atlas_files, clustering
+from maskatlas import atlas_files, atlas_tables, clustering, pairs
+from maskatlas.confidence import Confidence
 from maskatlas.errors import MaskatlasError
 from maskatlas.importance import (
     Finding,
+    RankedChannel,
     Reading,
     Readings,
     SharedChannels,
@@ -24,6 +26,7 @@ from maskatlas.importance import (
     shared,
     top,
 )
+from maskatlas.pairs import AttributePair, ChannelPair
 from maskatlas.published import TABLE_2, Table2Row, plain_name
 from maskatlas.statistics import MaskSummary
 
@@ -46,6 +49,17 @@ class Examples:
     """Masks of those channels, 0 to 1."""
     contributions: Float[np.ndarray, "example attribute height width"]
     """Contributions to the logit, signed, summed over all channels; in logits per position."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecurrence:
+    """A group of attributes, and how often it comes again elsewhere; NaN where nothing is known."""
+
+    attributes: tuple[str, ...]
+    again: float
+    """Share of the others (halves, seeds) that have the very same group."""
+    overlap: float
+    """Mean over the others of the best Jaccard index of one of their groups with this one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +90,8 @@ class Atlas:
     """The same after each pair's mean over attributes is taken away."""
     label_correlation: Float[np.ndarray, "attribute attribute"]
     """Correlation of the labels, over the images where both are known."""
+    confidence: Confidence | None = None
+    """Intervals and p-values; None where they were not measured."""
     importance_drop: Float[np.ndarray, "attribute channel"] | None = None
     """Drop in AUROC when the channel is set to its mean; None where it was not measured."""
     examples: Examples | None = None
@@ -89,6 +105,7 @@ class Atlas:
         attributes: Sequence[str],
         summary: MaskSummary,
         *,
+        confidence: Confidence | None = None,
         importance_drop: Float[np.ndarray, "attribute channel"] | None = None,
         examples: Examples | None = None,
         source: str = "",
@@ -96,6 +113,7 @@ class Atlas:
         """Make an atlas of what the statistics came to."""
         return cls(
             attributes=tuple(attributes),
+            confidence=confidence,
             importance_drop=importance_drop,
             examples=examples,
             source=source,
@@ -149,6 +167,31 @@ class Atlas:
         """Return the ids of the most important channels, best first; the lower id of equals."""
         return top(self.importance(by)[self.index(attribute)], n)
 
+    def ranked_channels(
+        self, attribute: str, n: int = 3, by: Reading = "mask"
+    ) -> tuple[RankedChannel, ...]:
+        """Return the most important channels with the intervals of their importance and place.
+
+        Without confidence, and by the drop, the intervals are NaN.
+        """
+        row = self.index(attribute)
+        values = self.importance(by)[row]
+        bounds = np.full((4, self.channels), np.nan)
+        if self.confidence is not None and by != "drop":
+            value, rank = (
+                (self.confidence.mask_mean_interval, self.confidence.mask_rank_interval)
+                if by == "mask"
+                else (
+                    self.confidence.contribution_magnitude_interval,
+                    self.confidence.contribution_rank_interval,
+                )
+            )
+            bounds = np.concatenate([value[:, row], rank[:, row]])
+        return tuple(
+            RankedChannel(channel, *map(float, (values[channel], *bounds[:, channel])))
+            for channel in top(values, n)
+        )
+
     def shared_channels(self, a: str, b: str, n: int = 10, by: Reading = "mask") -> SharedChannels:
         """Return which of the n most important channels of two attributes both use, or only one."""
         return shared(self.top_channels(a, n, by), self.top_channels(b, n, by))
@@ -176,6 +219,24 @@ class Atlas:
 
     def _between_attributes(self, centred: bool) -> Float[np.ndarray, "attribute attribute"]:
         return self.attribute_correlation_centred if centred else self.attribute_correlation
+
+    def attribute_pairs(self, *, centred: bool = False) -> tuple[AttributePair, ...]:
+        """Return all pairs of attributes, the most alike by their masks first, and why they are.
+
+        Without confidence only the correlations by masks and by labels are known.
+        """
+        return pairs.attribute_pairs(
+            self.attributes,
+            self._between_attributes(centred),
+            self.label_correlation,
+            self.confidence,
+            centred=centred,
+        )
+
+    def channel_pairs(self, *, centred: bool = False) -> tuple[ChannelPair, ...]:
+        """Return all pairs of channels, the most alike by their masks first."""
+        table = self.channel_correlation_centred if centred else self.channel_correlation
+        return pairs.channel_pairs(table, self.confidence, centred=centred)
 
     def paper_table2(self, n: int = 5) -> tuple[Table2Row, ...]:
         """Return the paper's rows of table 2 beside ours, for the attributes that are here."""
@@ -218,6 +279,50 @@ class Atlas:
         groups = clustering.cut(clustering.linkage(table), table, count=count, threshold=threshold)
         return tuple(tuple(self.attributes[item] for item in group) for group in groups)
 
+    def group_recurrence(
+        self, count: int | None = None, threshold: float | None = None, *, centred: bool = False
+    ) -> tuple[GroupRecurrence, ...]:
+        """Return the groups, and how often they come again across halves of the images.
+
+        Each half is cut into as many groups as there are. NaN where halves were not measured.
+
+        Args:
+            count: As for :meth:`groups`.
+            threshold: As for :meth:`groups`.
+            centred: Take the centred correlation.
+        """
+        groups = self.groups(count, threshold, centred=centred)
+        halves: Sequence[np.ndarray] = ()
+        if self.confidence is not None:
+            kind = "_centred" if centred else ""
+            halves = [*getattr(self.confidence, f"attribute_correlation{kind}_halves")]
+        return _recurrence(self.attributes, groups, halves)
+
+    def group_recurrence_in(
+        self, others: Sequence["Atlas"], count: int | None = None, *, centred: bool = False
+    ) -> tuple[GroupRecurrence, ...]:
+        """Return the groups, and how often they come again in other atlases, say of other seeds.
+
+        Args:
+            others: Atlases of the same attributes, in any order.
+            count: Number of groups in all; None takes this atlas's own.
+            centred: Take the centred correlation.
+
+        Raises:
+            MaskatlasError: Another has other attributes.
+        """
+        tables = []
+        for other in others:
+            if {*other.attributes} != {*self.attributes}:
+                different = sorted({*other.attributes} ^ {*self.attributes})
+                raise MaskatlasError(
+                    f"groups: expected atlases of the same attributes, found {different[0]!r} in "
+                    "only one of them; analyze runs that were trained on the same"
+                )
+            place = [other.index(name) for name in self.attributes]
+            tables.append(other._between_attributes(centred)[np.ix_(place, place)])
+        return _recurrence(self.attributes, self.groups(count, centred=centred), tables)
+
     def importance_agreement(self) -> dict[str, Float[np.ndarray, "attribute"]]:
         """Return Spearman's correlation of every two readings, by names such as ``mask-drop``."""
         return agreement(self.readings)
@@ -237,6 +342,7 @@ class Atlas:
     def _description(self) -> atlas_files.Description:
         return atlas_files.Description(
             attributes=self.attributes,
+            draws=None if self.confidence is None else self.confidence.draws,
             channels=self.channels,
             images=self.images,
             source=self.source,
@@ -245,6 +351,8 @@ class Atlas:
 
     def _tensors(self) -> dict[str, np.ndarray]:
         tensors = _arrays(self)
+        if self.confidence is not None:
+            tensors |= {f"confidence.{name}": a for name, a in _arrays(self.confidence).items()}
         if self.examples is not None:
             tensors |= {f"examples.{name}": a for name, a in _arrays(self.examples).items()}
         return tensors
@@ -257,13 +365,21 @@ class Atlas:
             RunError: The folder holds no atlas, or one that is damaged or does not fit together.
         """
         description, tensors = atlas_files.read(Path(directory))
-        inner = {n.removeprefix("examples."): t for n, t in tensors.items() if "." in n}
-        names = description.examples
+        inner = {
+            part: {
+                name.removeprefix(part): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(part)
+            }
+            for part in ("examples.", "confidence.")
+        }
+        names, draws = description.examples, description.draws
         return cls(
             attributes=description.attributes,
             images=description.images,
             source=description.source,
-            examples=None if names is None else Examples(names=names, **inner),
+            examples=None if names is None else Examples(names=names, **inner["examples."]),
+            confidence=None if draws is None else Confidence(draws, **inner["confidence."]),
             **{name: tensor for name, tensor in tensors.items() if "." not in name},
         )
 
@@ -276,64 +392,56 @@ def _others(
     return tuple((other, float(others[other])) for other in top(others, n))
 
 
+def _recurrence(
+    attributes: Sequence[str],
+    groups: Sequence[tuple[str, ...]],
+    tables: Sequence[Float[np.ndarray, "attribute attribute"]],
+) -> tuple[GroupRecurrence, ...]:
+    """Return how often groups come again when others are cut into as many."""
+    items = [tuple(attributes.index(name) for name in group) for group in groups]
+    cuts = [clustering.cut(clustering.linkage(t), t, count=len(groups)) for t in tables]
+    rows = []
+    for group, ids in zip(groups, items, strict=True):
+        matches = np.array([clustering.best_match(ids, cut) for cut in cuts])
+        again = float((matches == 1).mean()) if cuts else np.nan
+        rows.append(GroupRecurrence(group, again, float(matches.mean()) if cuts else np.nan))
+    return tuple(rows)
+
+
 def _tables(atlas: Atlas) -> dict[str, atlas_files.Table]:
     """Return the rows of the CSV files."""
     names, ids = atlas.attributes, range(atlas.channels)
     agreements = atlas.importance_agreement()
+    square = atlas_tables.square
+    ranked = {
+        name: {by: atlas.ranked_channels(name, 10, by) for by in atlas.readings} for name in names
+    }
+    kinds = {"plain": False, "centred": True}
     return {
-        "mask_mean.csv": _square("attribute", names, ids, atlas.mask_mean),
-        "channel_correlation.csv": _square("channel", ids, ids, atlas.channel_correlation),
-        "attribute_correlation.csv": _square(
-            "attribute", names, names, atlas.attribute_correlation
-        ),
-        "attribute_correlation_centred.csv": _square(
+        "mask_mean.csv": square("attribute", names, ids, atlas.mask_mean),
+        "channel_correlation.csv": square("channel", ids, ids, atlas.channel_correlation),
+        "attribute_correlation.csv": square("attribute", names, names, atlas.attribute_correlation),
+        "attribute_correlation_centred.csv": square(
             "attribute", names, names, atlas.attribute_correlation_centred
         ),
-        "agreement.csv": _square(
+        "agreement.csv": square(
             "attribute", names, tuple(agreements), np.stack([*agreements.values()], axis=1)
         ),
-        "top_channels.csv": _top_rows(atlas),
-        "importance.csv": _importance_rows(atlas),
-        "groups.csv": _group_rows(atlas),
+        "top_channels.csv": atlas_tables.top_channels(ranked),
+        "importance.csv": atlas_tables.importance(names, atlas.readings),
+        "groups.csv": atlas_tables.groups(
+            (row.attributes, row.again, row.overlap) for row in atlas.group_recurrence()
+        ),
+        "attribute_pairs.csv": atlas_tables.attribute_pairs(
+            {kind: atlas.attribute_pairs(centred=flag) for kind, flag in kinds.items()}
+        ),
+        "channel_pairs.csv": atlas_tables.channel_pairs(
+            {kind: atlas.channel_pairs(centred=flag) for kind, flag in kinds.items()}
+        ),
     }
 
 
-def _square(
-    corner: str,
-    rows: Sequence[atlas_files.Cell],
-    columns: Sequence[atlas_files.Cell],
-    values: Float[np.ndarray, "row column"],
-) -> atlas_files.Table:
-    body = ([row, *map(float, line)] for row, line in zip(rows, values, strict=True))
-    return [[corner, *columns], *body]
-
-
-def _top_rows(atlas: Atlas, n: int = 10) -> atlas_files.Table:
-    rows: list[list[atlas_files.Cell]] = [["attribute", "reading", "rank", "channel", "value"]]
-    for row, name in enumerate(atlas.attributes):
-        for by, values in atlas.readings.items():
-            for rank, channel in enumerate(top(values[row], n), 1):
-                rows.append([name, by, rank, channel, float(values[row, channel])])
-    return rows
-
-
-def _importance_rows(atlas: Atlas) -> atlas_files.Table:
-    rows: list[list[atlas_files.Cell]] = [["attribute", "channel", *atlas.readings]]
-    for row, name in enumerate(atlas.attributes):
-        for channel in range(atlas.channels):
-            values = (float(reading[row, channel]) for reading in atlas.readings.values())
-            rows.append([name, channel, *values])
-    return rows
-
-
-def _group_rows(atlas: Atlas) -> atlas_files.Table:
-    rows: list[list[atlas_files.Cell]] = [["group", "attribute"]]
-    for number, group in enumerate(atlas.groups(), 1):
-        rows += [[number, name] for name in group]
-    return rows
-
-
-def _arrays(record: Atlas | Examples) -> dict[str, np.ndarray]:
+def _arrays(record: Atlas | Examples | Confidence) -> dict[str, np.ndarray]:
     """Return the fields of a record that are arrays."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from maskatlas.errors import RunError
 from maskatlas.files import write_atomically
+from maskatlas.resampling import Draws
 
 FORMAT = "maskatlas atlas 1"
 TENSORS = "atlas.safetensors"
@@ -37,6 +38,33 @@ _SHAPES: Mapping[str, tuple[str | int, ...]] = {
     "label_correlation": ("K", "K"),
 }
 _OPTIONAL: Mapping[str, tuple[str | int, ...]] = {"importance_drop": ("K", "C")}
+_CONFIDENCE: Mapping[str, tuple[str | int, ...]] = {
+    f"confidence.{name}": shape
+    for name, shape in {
+        "mask_mean_interval": (2, "K", "C"),
+        "mask_rank_interval": (2, "K", "C"),
+        "contribution_magnitude_interval": (2, "K", "C"),
+        "contribution_rank_interval": (2, "K", "C"),
+        "channel_correlation_interval": (2, "C", "C"),
+        "channel_correlation_p": ("C", "C"),
+        "channel_correlation_centred_interval": (2, "C", "C"),
+        "channel_correlation_centred_p": ("C", "C"),
+        "attribute_correlation_interval": (2, "K", "K"),
+        "attribute_correlation_p": ("K", "K"),
+        "attribute_correlation_apart": ("K", "K"),
+        "attribute_correlation_halves": ("H", "K", "K"),
+        "attribute_correlation_centred_interval": (2, "K", "K"),
+        "attribute_correlation_centred_p": ("K", "K"),
+        "attribute_correlation_centred_apart": ("K", "K"),
+        "attribute_correlation_centred_halves": ("H", "K", "K"),
+        "apart_images": ("K", "K"),
+        "label_correlation_interval": (2, "K", "K"),
+        "label_correlation_p": ("K", "K"),
+        "following": ("K", "K"),
+        "following_interval": (2, "K", "K"),
+        "following_p": ("K", "K"),
+    }.items()
+}
 _EXAMPLES: Mapping[str, tuple[str | int, ...]] = {
     "examples.images": ("E", "S", "S", 3),
     "examples.scores": ("E", "K"),
@@ -59,6 +87,8 @@ class Description:
     source: str
     examples: tuple[str, ...] | None
     """Names of the example images; None where there are none."""
+    draws: Draws | None = None
+    """None where no confidence was measured, as in an atlas of maskatlas 0.1."""
 
 
 Cell = str | int | float
@@ -94,6 +124,7 @@ def write(
         "images": description.images,
         "source": description.source,
         "examples": None if description.examples is None else list(description.examples),
+        "draws": description.draws and asdict(description.draws),
     }
     write_atomically(directory / DESCRIPTION, json.dumps(meta, indent=1).encode())
 
@@ -171,7 +202,17 @@ def _description(meta: Any, path: Path) -> Description:
         images=meta["images"],
         source=meta["source"],
         examples=None if examples is None else tuple(examples),
+        draws=_draws(meta.get("draws"), path),
     )
+
+
+def _draws(found: Any, path: Path) -> Draws | None:
+    if found is None:
+        return None
+    kinds = {"replicates": int, "units": int, "people": bool}
+    if not isinstance(found, dict) or {k: type(v) for k, v in found.items()} != kinds:
+        raise _damaged(path, f"draws: expected {', '.join(kinds)}, found {found!r:.60}")
+    return Draws(**found)
 
 
 def _tensors(path: Path, description: Description) -> dict[str, np.ndarray]:
@@ -194,7 +235,11 @@ def _check(
     dtypes: Mapping[str, str],
 ) -> None:
     """Compare names, kinds and shapes with the description, before an array is allocated."""
-    required = dict(_SHAPES) if description.examples is None else {**_SHAPES, **_EXAMPLES}
+    required = dict(_SHAPES)
+    if description.examples is not None:
+        required |= _EXAMPLES
+    if description.draws is not None:
+        required |= _CONFIDENCE
     known = {**required, **_OPTIONAL}
     if missing := sorted(required.keys() - shapes.keys()):
         raise _damaged(path, f"lacks {', '.join(missing)}")

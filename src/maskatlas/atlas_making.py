@@ -8,12 +8,15 @@ from torch import Tensor
 from maskatlas import distributed
 from maskatlas.analysis import Atlas, Examples
 from maskatlas.cache import PackedImages
+from maskatlas.confidence import confidence
 from maskatlas.data import AttributeDataset, Batch
 from maskatlas.errors import ConfigError, DataError
 from maskatlas.explanations import contribution_map
 from maskatlas.inference import labels_for, passes, predict
 from maskatlas.interventions import MOST_IMAGES, channel_drops, evenly_spread
 from maskatlas.model import AttributeNetwork
+from maskatlas.replicates import REPLICATES, ReplicateSums
+from maskatlas.resampling import resampling_units
 from maskatlas.statistics import MaskStatistics, MaskSummary
 
 MOST_EXAMPLES = 12
@@ -26,6 +29,8 @@ def analyze(
     *,
     top: int = 3,
     drop_images: int = MOST_IMAGES,
+    replicates: int = REPLICATES,
+    seed: int = 0,
     progress: bool = False,
 ) -> Atlas:
     """Draw the atlas of a network: its masks, channels and attributes over a dataset.
@@ -39,11 +44,14 @@ def analyze(
         top: Channels of each attribute whose masks are kept for the examples.
         drop_images: Images of the sample on which channels are set to their mean; 0 leaves the
             causal reading out.
+        replicates: Bootstrap replicates, from which intervals come; 0 leaves confidence out. They
+            are all made in the same pass.
+        seed: Of the replicates.
         progress: Show progress bars on a terminal.
 
     Raises:
-        ConfigError: The network has no sub-networks, hence no masks; or ``top`` or
-            ``drop_images`` is too small.
+        ConfigError: The network has no sub-networks, hence no masks; or ``top``,
+            ``drop_images`` or ``replicates`` is too small.
         DataError: There are no images, or some cannot be read.
     """
     if network.subnetworks is None:
@@ -56,12 +64,20 @@ def analyze(
             f"analyze: expected top of at least 1 and drop_images of at least 0, found {top} and "
             f"{drop_images}"
         )
+    if replicates < 0 or replicates == 1:
+        raise ConfigError(
+            f"analyze: expected replicates of at least 2, or 0 for none, found {replicates}"
+        )
     if not len(data):
         raise DataError(f"{data.path or data.source}: no image to analyze")
     images = PackedImages(data, network.preprocessing, progress=progress)
     labels = labels_for(network, images.data)
     title = "masks" if progress else None
-    summary = _summarise(network, images, labels, title=title)
+    identities = images.data.identities
+    units = resampling_units(len(images), None if identities is None else identities.numpy())
+    size = len(network.attributes), network.channels
+    sums = ReplicateSums(*size, replicates=replicates, seed=seed) if replicates else None
+    summary = _summarise(network, images, labels, units, sums, title=title)
     sample = evenly_spread(len(images), MOST_IMAGES)
     drop = None
     if drop_images:
@@ -74,6 +90,7 @@ def analyze(
     return Atlas.from_summary(
         network.attributes,
         summary,
+        confidence=None if sums is None else confidence(sums, labels.numpy(), units),
         importance_drop=drop,
         examples=_examples(network, images.data, images.batch(chosen), labels[chosen], channels),
         source=f"{data.source}, {data.split or 'all splits'}",
@@ -84,24 +101,31 @@ def _summarise(
     network: AttributeNetwork,
     images: PackedImages,
     labels: Float[Tensor, "image attribute"],
+    units: Int[np.ndarray, " image"],
+    sums: ReplicateSums | None,
     *,
     title: str | None,
 ) -> MaskSummary:
-    """Sum up masks and contributions over the images of all processes."""
+    """Sum up masks and contributions over the images of all processes, into ``sums`` too."""
     assert network.subnetworks is not None
     statistics = MaskStatistics(len(network.attributes), network.channels)
     weight = network.subnetworks.weight.detach()
     for batch, output in passes(network, images, title=title):
         assert output.pooled is not None
         assert output.mask_mean is not None
-        statistics.update(
+        seen = (
             output.mask_mean.cpu().numpy(),
             (output.pooled * weight).cpu().numpy(),
             labels[batch.indices].numpy(),
         )
+        statistics.update(*seen)
+        if sums is not None:
+            sums.update(*seen, units[batch.indices.numpy()])
     whole = MaskStatistics(len(network.attributes), network.channels)
     for part in distributed.gather(statistics.to_arrays()):
         whole.merge(MaskStatistics.from_arrays(part))
+    if sums is not None:
+        sums.replace(distributed.gather(sums.to_arrays()))
     return whole.compute()
 
 

@@ -4,6 +4,8 @@ Average linkage on the distance 1 - correlation, with the leaves in the order th
 alike beside each other. A correlation that is undefined counts as none, distance 1.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster import hierarchy
@@ -73,6 +75,15 @@ def cut(
     for item in order:
         groups.setdefault(int(member[item]), []).append(item)
     return tuple(tuple(group) for group in groups.values())
+
+
+def best_match(group: Iterable[int], others: Iterable[Iterable[int]]) -> float:
+    """Return how much of a group comes again among others: the largest Jaccard index.
+
+    The items that two groups share over those of either: 1 where the group itself is there.
+    """
+    mine = set(group)
+    return max((len(mine & {*other}) / len(mine | {*other}) for other in others), default=0.0)
 
 
 def membership(merges: Linkage, count: int) -> Int[np.ndarray, "item"]:

@@ -56,6 +56,20 @@ def agreement(readings: Readings) -> dict[str, Float[np.ndarray, "attribute"]]:
     return {f"{a}-{b}": spearman(readings[a], readings[b]) for a, b in pairs}
 
 
+@dataclass(frozen=True, slots=True)
+class RankedChannel:
+    """A channel, how important it is for an attribute, and how sure that is; NaN: not measured."""
+
+    channel: int
+    value: float
+    low: float
+    """Lower bound; 95 % of the bootstrap replicates lie between the two."""
+    high: float
+    best: float
+    """The best place, from 1, that it takes among the attribute's channels in those 95 %."""
+    worst: float
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something about an attribute that a reader of its masks must know."""

@@ -10,6 +10,7 @@ alone: it can be drawn when an image passes by, in any order, on any process, an
 q <= 0.05 after Benjamini and Hochberg (1995) hold at most 5 % such, on average.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,18 @@ LEVEL = 0.95
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK = 4_000_000
 """Weights that are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What was drawn for a set of intervals, and how often."""
+
+    replicates: int
+    """Number of bootstrap replicates."""
+    units: int
+    """Number of people, or images, that were drawn from."""
+    people: bool
+    """Whether people were drawn; else images, as nobody's identity is known."""
 
 
 def _poisson_thresholds() -> UInt64[np.ndarray, "weight"]:
@@ -64,13 +77,35 @@ def poisson_weights(
         replicates: R.
         seed: Of the draws.
     """
+    # the number of thresholds that are not above it is the inverse of the distribution function
+    words = _words(units, replicates, seed)
+    return np.searchsorted(_THRESHOLDS, words, side="right").astype(np.uint8)
+
+
+def half_weights(
+    units: Int[np.ndarray, "image"], splits: int, seed: int = 0
+) -> UInt8[np.ndarray, "image half"]:
+    """Return 1 where an image is in a half, else 0; halves 2 s and 2 s + 1 are those of split s.
+
+    Args:
+        units: What stays together, as for :func:`poisson_weights`; where it goes is a function of
+            seed, unit and split alone.
+        splits: How often the images are split in two.
+        seed: Of the draws; those of the weights are others.
+    """
+    first = (_words(units, splits, ~seed) >> np.uint64(63)).astype(np.uint8)
+    return np.stack([first, 1 - first], axis=2).reshape(len(units), 2 * splits)
+
+
+def _words(
+    units: Int[np.ndarray, "image"], draws: int, seed: int
+) -> UInt64[np.ndarray, "image draw"]:
+    """Return 64 random bits for each unit and draw."""
     with np.errstate(over="ignore"):  # all arithmetic is modulo 2^64
         key = _mixed(np.array([seed], np.int64).view(np.uint64))
         start = _mixed(key ^ units.astype(np.int64).view(np.uint64))
-        steps = np.arange(1, replicates + 1, dtype=np.uint64) * _GOLDEN
-        uniform = _mixed(start[:, None] + steps)
-    # the number of thresholds that are not above it is the inverse of the distribution function
-    return np.searchsorted(_THRESHOLDS, uniform, side="right").astype(np.uint8)
+        steps = np.arange(1, draws + 1, dtype=np.uint64) * _GOLDEN
+        return _mixed(start[:, None] + steps)
 
 
 def _mixed(words: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:

@@ -20,6 +20,9 @@ class Analyze(OnData):
     drop_images: int = 1000
     """Images on which each channel is set to its mean, to see what it causes; 0 leaves it out."""
 
+    replicates: int = 200
+    """Bootstrap replicates over people, or images: how sure all this is; 0 leaves it out."""
+
     def run(self) -> None:
         """Analyze, save, and say where the atlas is."""
         from maskatlas import distributed
@@ -33,6 +36,8 @@ class Analyze(OnData):
                 self.dataset(),
                 top=self.top,
                 drop_images=self.drop_images,
+                replicates=self.replicates,
+                seed=self.seed,
                 progress=progress_wanted(self),
             )
         if is_first_process():

@@ -1,0 +1,159 @@
+"""Permutation tests: are two rows of a table, or two labels, more alike than chance makes them?
+
+**Rows of a table** (mean masks: attributes over channels, or channels over attributes). Null: which
+columns are high in a row has nothing to do with which are high in another. The columns of each row
+are shuffled, each row on its own, and all correlations computed again. For centred correlations the
+column means are taken away before the rows are shuffled, so that what all share is no evidence, and
+once more after, so that the null has the correlation of -1 / (rows - 1) that centring makes.
+
+**Labels.** Null: who has one attribute has nothing to do with who has the other. Each person's
+labels are averaged over the images of that person (where identities are unknown, an image is a
+person), and the averages of each attribute are shuffled over the people for whom it is known. The
+statistic is their Pearson correlation, for images alone the phi coefficient.
+
+**One null for all pairs.** Under such a shuffle r has mean 0 and variance 1 / (n - 1), whatever was
+shuffled (Pitman 1937), so the shuffled values of all pairs are pooled once they are multiplied by
+the square root of n - 1. A p-value can then be far below 1 / shuffles, which a correction for
+hundreds of pairs needs.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import ndtr
+
+_NULL: Final = 200_000
+"""About so many values make a null distribution."""
+_SHUFFLES: Final = (20, 2000)
+"""At least and at most so many shuffles."""
+_ROUNDING: Final = 1e-10
+
+Square = Float[np.ndarray, "row row"]
+Rows = Float[np.ndarray, "row column"]
+
+
+def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
+    """Return the p-value of the correlation of every two rows, two-sided; NaN where undefined.
+
+    Args:
+        table: Values, such as mean masks [attribute channel].
+        centred: Take each column's mean over the rows away, as the centred correlations do.
+        seed: Of the shuffles.
+    """
+
+    def correlation(rows: Rows) -> Square:
+        return _correlation(rows - rows.mean(0) if centred else rows, np.ones_like(rows))
+
+    values = table - table.mean(0) if centred else table
+    flat = values.std(1) <= _ROUNDING * np.abs(table).max(initial=0)
+    observed = correlation(table)
+    observed[flat] = observed[:, flat] = np.nan
+
+    def shuffled(random: np.random.Generator) -> Square:
+        return correlation(random.permuted(values, axis=1))
+
+    return _pooled_p(observed, shuffled, seed)
+
+
+def label_p(
+    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, "image"], *, seed: int = 0
+) -> Float[np.ndarray, "attribute attribute"]:
+    """Return the p-value of the correlation of every two labels; NaN where undefined.
+
+    Args:
+        labels: 0, 1, or NaN where unknown.
+        units: Who each image shows, as :func:`maskatlas.resampling.resampling_units` has it.
+        seed: Of the shuffles.
+    """
+    shares = _shares(labels, units)
+    known = (~np.isnan(shares)).astype(np.float64)
+    values = np.where(known > 0, shares, 0)
+    places = [np.flatnonzero(row) for row in known]
+
+    def shuffled(random: np.random.Generator) -> Square:
+        moved = np.zeros_like(values)
+        for row, place in enumerate(places):
+            moved[row, place] = random.permutation(values[row, place])
+        return _scaled(_correlation(moved, known), known)
+
+    return _pooled_p(_scaled(_correlation(values, known), known), shuffled, seed)
+
+
+def interval_p(correlation: Square, replicates: Float[np.ndarray, "replicate row row"]) -> Square:
+    """Return two-sided p-values of correlations from their bootstrap replicates.
+
+    Fisher's z = artanh r over its standard deviation over replicates is taken as normal. Other than
+    a shuffle of images it respects that images of one person are alike.
+
+    Args:
+        correlation: Of all images; NaN where undefined.
+        replicates: The same in each replicate.
+    """
+    z = np.arctanh(np.clip(correlation, -1 + _ROUNDING, 1 - _ROUNDING))
+    drawn = np.arctanh(np.clip(replicates, -1 + _ROUNDING, 1 - _ROUNDING))
+    defined = ~np.isnan(drawn)
+    count = defined.sum(0)
+    mean = np.where(defined, drawn, 0).sum(0) / np.maximum(count, 1)
+    spread = np.where(defined, (drawn - mean) ** 2, 0).sum(0)
+    p = np.full(correlation.shape, np.nan)
+    enough = (count > 1) & (spread > count * _ROUNDING**2) & ~np.isnan(correlation)
+    deviation = np.sqrt(spread[enough] / (count[enough] - 1))
+    p[enough] = 2 * ndtr(-np.abs(z[enough]) / deviation)
+    return p
+
+
+def _shares(
+    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, "image"]
+) -> Float[np.ndarray, "attribute unit"]:
+    """Return the mean of each unit's known labels; NaN where none is known."""
+    distinct, place = np.unique(units, return_inverse=True)
+    shares = np.full((labels.shape[1], len(distinct)), np.nan)
+    for row, column in zip(shares, labels.T, strict=True):
+        known = ~np.isnan(column)
+        count = np.bincount(place[known], minlength=len(distinct))
+        total = np.bincount(place[known], weights=column[known], minlength=len(distinct))
+        np.divide(total, count, out=row, where=count > 0)
+    return shares
+
+
+def _correlation(values: Rows, known: Rows) -> Square:
+    """Return Pearson of every two rows where both are known; values are 0 where they are not."""
+    count = np.maximum(known @ known.T, 1)
+    total = values @ known.T
+    spread = (values**2) @ known.T - total**2 / count
+    covariance = values @ values.T - total * total.T / count
+    product = spread * spread.T
+    level = (values**2) @ known.T
+    fit = (spread > _ROUNDING * level) & (spread.T > _ROUNDING * level.T)
+    result: Square = np.full_like(covariance, np.nan)
+    np.divide(covariance, np.sqrt(np.maximum(product, 0)), out=result, where=fit & (product > 0))
+    return result
+
+
+def _scaled(correlation: Square, known: Rows) -> Square:
+    """Return r times the square root of n - 1, which has variance 1 under every shuffle."""
+    scaled: Square = correlation * np.sqrt(np.maximum(known @ known.T - 1, 0))
+    return scaled
+
+
+def _pooled_p(
+    observed: Square, shuffled: Callable[[np.random.Generator], Square], seed: int
+) -> Square:
+    """Return the share of all pairs' shuffled values at least as far from their mean."""
+    upper = np.triu_indices(len(observed), 1)
+    if not len(upper[0]):
+        return np.full_like(observed, np.nan)
+    random = np.random.default_rng(seed)
+    shuffles = int(np.clip(math.ceil(_NULL / len(upper[0])), *_SHUFFLES))
+    null = np.concatenate([shuffled(random)[upper] for _ in range(shuffles)])
+    null = null[~np.isnan(null)]
+    mean = null.mean() if len(null) else 0.0
+    away = np.sort(np.abs(null - mean))
+    # what is equal but for rounding counts as equal
+    reached = len(null) - np.searchsorted(away, np.abs(observed - mean) - _ROUNDING)
+    p = np.where(np.isnan(observed), np.nan, (1 + reached) / (1 + len(null)))
+    np.fill_diagonal(p, np.nan)
+    return p
