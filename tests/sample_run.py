@@ -10,7 +10,9 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from maskatlas.analysis import Atlas, Examples
+from maskatlas.confidence import confidence
 from maskatlas.config import PRESETS, dump_toml
+from maskatlas.replicates import ReplicateSums
 from maskatlas.statistics import MaskStatistics
 
 HOSTILE = (
@@ -46,6 +48,7 @@ def make_atlas(
     drop: bool = True,
     examples: int = 6,
     faint: float = 1.0,
+    replicates: int = 0,
 ) -> Atlas:
     """An atlas whose attributes fall into groups of about four.
 
@@ -58,6 +61,7 @@ def make_atlas(
         drop: Whether the causal reading was measured.
         examples: Number of images; 0 leaves them out.
         faint: Factor on all masks.
+        replicates: Bootstrap replicates; 0 leaves confidence out.
     """
     random = default_rng(seed)
     count = len(attributes)
@@ -67,11 +71,16 @@ def make_atlas(
     masks = faint * np.clip(0.9 * means + noise, 0.001, 1)
     labels = (random.random((40, count)) > 0.5).astype(float)
     statistics = MaskStatistics(count, channels)
-    statistics.update(masks, masks * random.normal(0, 1, (40, count, channels)), labels)
+    seen = masks, masks * random.normal(0, 1, (40, count, channels)), labels
+    statistics.update(*seen)
+    people = np.arange(40) // 2
+    sums = ReplicateSums(count, channels, replicates=replicates, splits=3)
+    sums.update(*seen, people)
     effect = np.maximum(0, means - 0.4) * random.random((count, channels)) / 10
     return Atlas.from_summary(
         attributes,
         statistics.compute(),
+        confidence=confidence(sums, labels, people) if replicates else None,
         importance_drop=effect - 0.002 if drop else None,
         examples=_examples(random, means, examples, size, cells) if examples else None,
         source="faces, val",

@@ -246,6 +246,12 @@ def test_shards_of_uneven_size_are_analyzed_to_the_same_atlas(folder: Path) -> N
         np.testing.assert_allclose(
             getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5, err_msg=name
         )
+    assert found.confidence is not None
+    assert expected.confidence is not None
+    assert found.confidence.draws == expected.confidence.draws
+    for name in ("mask_mean", "attribute_correlation", "channel_correlation", "following"):
+        bounds = (getattr(atlas.confidence, f"{name}_interval") for atlas in (found, expected))
+        np.testing.assert_allclose(*bounds, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 @pytest.mark.slow

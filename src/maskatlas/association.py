@@ -25,9 +25,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtr
 
-_NULL: Final = 200_000
+_NULL: Final = 100_000
 """About so many values make a null distribution."""
-_SHUFFLES: Final = (20, 2000)
+_SHUFFLES: Final = (50, 1000)
 """At least and at most so many shuffles."""
 _ROUNDING: Final = 1e-10
 

@@ -7,6 +7,7 @@ from command_line import KEPT, call
 from disks import small_disk
 from maskatlas import figures
 from maskatlas.analysis import Atlas
+from maskatlas.resampling import Draws
 
 
 @pytest.fixture
@@ -27,11 +28,14 @@ def test_the_demo_has_written_an_atlas_with_its_figures(run: Path) -> None:
 @pytest.mark.usefixtures("_no_figures")
 def test_flags_of_analyze(own_run: Path) -> None:
     words = ("--split", "all", "--limit", "5", "--top", "2", "--drop-images", "0")
+    words += ("--replicates", "7", "--seed", "3")
     answer = call("analyze", own_run, *words)
     assert answer == (0, f"{own_run / 'atlas'}\n", "")
     atlas = Atlas.load(own_run / "atlas")
     assert (atlas.images, atlas.source) == (15, "faces, all splits")
     assert atlas.importance_drop is None
+    assert atlas.confidence is not None
+    assert atlas.confidence.draws == Draws(7, 15, people=False)
     assert atlas.examples is not None
     assert atlas.examples.channels.shape == (4, 2)
 
@@ -50,6 +54,8 @@ def test_numbers_that_cannot_be_are_told(own_run: Path) -> None:
         answer = call("analyze", own_run, *words)
         assert answer.code == 2
         assert "expected top of at least 1 and drop_images of at least 0" in answer.err
+    answer = call("analyze", own_run, "--replicates", "1")
+    assert (answer.code, "at least 2, or 0" in answer.err) == (2, True)
     assert not (own_run / "atlas").exists()
 
 

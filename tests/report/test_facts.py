@@ -93,6 +93,8 @@ class TestChannels:
             others = [c for c in range(atlas.channels) if c != row.id]
             others.sort(key=lambda c: -atlas.channel_correlation[row.id, c])
             assert [id_ for id_, _ in row.correlated] == others[:5]
+            for id_, r in row.correlated:
+                assert r.value == atlas.channel_correlation[row.id, id_]
             widest = max(range(9), key=lambda k: atlas.mask_mean[k, row.id])
             assert row.strongest[0] == (
                 atlas.attributes[widest],
@@ -176,8 +178,8 @@ class TestAttributes:
             k = atlas.index(row.name)
             for other, masks, labels in row.correlated:
                 j = atlas.index(other)
-                assert masks == atlas.attribute_correlation[k, j]
-                assert labels == atlas.label_correlation[k, j]
+                assert masks.value == atlas.attribute_correlation[k, j]
+                assert labels.value == atlas.label_correlation[k, j]
 
     def test_a_name_is_bold_where_both_tables_have_it(self) -> None:
         atlas = make_atlas(CELEBA, 16, examples=0)

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from maskatlas import report
+from maskatlas.analysis import Atlas
 from maskatlas.errors import RunError
 from maskatlas.report import SECTIONS, write_report
 from maskatlas.report.accuracy import COLUMNS
+from maskatlas.report.page import fixed
 from maskatlas.report.pictures import Picture, Source
 from sample_run import HOSTILE, make_atlas, make_evaluation, make_metrics, make_run, names
 
@@ -79,7 +81,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("runs") / "<b>run</b>", attributes=HOSTILE)
+    return make_run(
+        tmp_path_factory.mktemp("runs") / "<b>run</b>", attributes=HOSTILE, replicates=20
+    )
 
 
 @pytest.fixture(scope="module")
@@ -351,3 +355,18 @@ def test_being_scored_on_training_images_is_said(tmp_path: Path, fast: None) -> 
         evaluation = make_evaluation(names(6)) | {"split": split}
         (folder / "evaluation.json").write_text(json.dumps(evaluation))
         assert ("which it was also trained on" in parsed(folder).text) is said
+
+
+def test_intervals_and_causes_are_told_where_they_were_measured(tmp_path: Path, fast: None) -> None:
+    folder = make_run(tmp_path / "sure", attributes=names(5), replicates=20)
+    atlas = Atlas.load(folder / "atlas")
+    text = parsed(folder).text
+    pair = atlas.attribute_pairs()[0].masks
+    assert f"{fixed(pair.value)} [{fixed(pair.low)}, {fixed(pair.high)}]" in text
+    assert "95 % intervals over 20 people" in text
+    assert "Images shared, or attributes confused?" in text
+    assert "come again" in text or "comes again" in text
+    make_atlas(names(5), 6).save(folder / "atlas")
+    text = parsed(folder).text
+    for word in ("intervals over", "attributes confused?", "comes again", "are sure on average"):
+        assert word not in text

@@ -22,6 +22,8 @@ class Analyze(OnData):
 
     replicates: int = 200
     """Bootstrap replicates over people, or images: how sure all this is; 0 leaves it out."""
+    seed: int = 0
+    """Of the replicates."""
 
     def run(self) -> None:
         """Analyze, save, and say where the atlas is."""

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from maskatlas.analysis import Atlas
+from maskatlas.pairs import Estimate
 from maskatlas.published import Table2Row, plain_name
 
 NEIGHBOURS = 5
@@ -22,7 +23,7 @@ class AttributeRow:
     """A row of table 2."""
 
     name: str
-    correlated: tuple[tuple[str, float, float], ...]
+    correlated: tuple[tuple[str, Estimate, Estimate], ...]
     """Other attributes, with the correlation by masks and by labels."""
 
 
@@ -42,13 +43,17 @@ class PaperRow:
 
 def attribute_rows(atlas: Atlas, *, centred: bool = False) -> tuple[AttributeRow, ...]:
     """Return table 2, a row for each attribute."""
-    labels = atlas.label_correlation
+    pairs = {
+        frozenset((pair.first, pair.second)): pair
+        for pair in atlas.attribute_pairs(centred=centred)
+    }
     return tuple(
         AttributeRow(
             name=name,
             correlated=tuple(
-                (other, r, float(labels[atlas.index(name), atlas.index(other)]))
-                for other, r in atlas.correlated_attributes(name, NEIGHBOURS, centred=centred)
+                (other, pair.masks, pair.labels)
+                for other, _ in atlas.correlated_attributes(name, NEIGHBOURS, centred=centred)
+                for pair in (pairs[frozenset((name, other))],)
             ),
         )
         for name in atlas.attributes

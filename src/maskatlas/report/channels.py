@@ -7,6 +7,7 @@ import numpy as np
 
 from maskatlas.analysis import Atlas
 from maskatlas.importance import Finding, Reading, top
+from maskatlas.pairs import Estimate
 from maskatlas.published import LINKED_PAIR, plain_name
 from maskatlas.statistics import ACTIVE
 
@@ -36,7 +37,7 @@ class Channel:
     """A row of table 1."""
 
     id: int
-    correlated: tuple[tuple[int, float], ...]
+    correlated: tuple[tuple[int, Estimate], ...]
     strongest: tuple[tuple[str, float], ...]
     """The attributes whose mask lets most of the channel through, and its mean."""
 
@@ -94,6 +95,7 @@ class Pair:
 
 def channel_rows(atlas: Atlas) -> tuple[Channel, ...]:
     """Return table 1, a row for each channel."""
+    found = {frozenset((pair.first, pair.second)): pair.masks for pair in atlas.channel_pairs()}
     rows = []
     for channel in range(atlas.channels):
         masks = atlas.mask_mean[:, channel]
@@ -101,7 +103,10 @@ def channel_rows(atlas: Atlas) -> tuple[Channel, ...]:
         rows.append(
             Channel(
                 id=channel,
-                correlated=atlas.correlated_channels(channel, NEIGHBOURS),
+                correlated=tuple(
+                    (other, found[frozenset((channel, other))])
+                    for other, _ in atlas.correlated_channels(channel, NEIGHBOURS)
+                ),
                 strongest=tuple((atlas.attributes[k], float(masks[k])) for k in order),
             )
         )

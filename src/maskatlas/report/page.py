@@ -19,11 +19,12 @@ from markupsafe import Markup, escape
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
-def render_page(facts: Mapping[str, Any]) -> str:
+def render_page(facts: Mapping[str, Any], template: str = "report/page.html") -> str:
     """Return the page.
 
     Args:
         facts: What the templates refer to.
+        template: The one of the page as a whole.
     """
     environment = Environment(
         loader=PackageLoader("maskatlas"),
@@ -39,7 +40,7 @@ def render_page(facts: Mapping[str, Any]) -> str:
         "data": data,
     }
     style, script = (_block(environment, f"report/report.{kind}") for kind in ("css", "js"))
-    page = environment.get_template("report/page.html").render(
+    page = environment.get_template(template).render(
         facts, style=style, script=script, policy=policy(style, script)
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate is no character

@@ -57,7 +57,7 @@
       const row = rows[choice.selectedIndex];
       const list = document.createElement("dl");
       element("dt", "Most correlated", list);
-      element("dd", [...row.cells].slice(1, -1).map((cell) => cell.textContent.trim().replace(/ (\S+)$/, " ($1)")).filter(Boolean).join(", "), list);
+      element("dd", [...row.cells].slice(1, -1).map((cell) => cell.textContent.trim().replace(/^(\S+) (.+)$/, "$1 ($2)")).filter(Boolean).join(", "), list);
       element("dt", "Masks open widest for", list);
       element("dd", "", list).append(...[...row.cells[row.cells.length - 1].cloneNode(true).childNodes]);
       answer.replaceChildren(list);
