@@ -121,7 +121,7 @@ def _check_claim(config: Config, run: Path, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
-    if changed := _differences(to_mapping(load_toml(path, config)), to_mapping(config)):
+    if changed := differences(to_mapping(load_toml(path, config)), to_mapping(config)):
         raise ConfigError(
             f"{path}: the run was started with another configuration ({'; '.join(changed)}); "
             "resume it with the same, or choose another --out"
@@ -136,14 +136,14 @@ def _claim(config: Config, run: Path) -> None:
         write_atomically(path, dump_toml(config).encode())
 
 
-def _differences(before: object, now: object, where: str = "") -> list[str]:
+def differences(before: object, now: object, where: str = "") -> list[str]:
     """Name the keys whose values differ, but for those that change no weight."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             line
             for key in before
             if key not in ("device", "checkpoint_minutes")
-            for line in _differences(before[key], now[key], f"{where}.{key}".lstrip("."))
+            for line in differences(before[key], now[key], f"{where}.{key}".lstrip("."))
         ]
     return [] if before == now else [f"{where}: it has {before!r}, asked for is {now!r}"]
 

@@ -34,6 +34,8 @@ VERBS = {
     "predict": "scores of one's own images",
     "explain": "overlays and numbers for one's own images",
     "report": "one self-contained report.html of a run",
+    "compare": "train other systems on the same data, and judge all alike",
+    "bench": "speed and memory on this machine",
 }
 """Each verb, and what it is for."""
 

@@ -1,0 +1,70 @@
+"""How much training fits into a given time, measured before it begins.
+
+The schedule of a run (warm-up, cosine) must know its length beforehand, and
+what a step does must not depend on the clock, or a run that goes on would not become what it would
+have become. So a few steps are timed, and the number of epochs follows.
+"""
+
+import logging
+import time
+from dataclasses import replace
+
+from maskatlas.config import Config
+from maskatlas.devices import choose_device
+from maskatlas.errors import ConfigError
+from maskatlas.inference import predict
+from maskatlas.optimization import Optimization
+from maskatlas.training import Build, Pack
+from maskatlas.training_data import open_data
+
+_LOG = logging.getLogger(__name__)
+
+STEPS = 4
+"""Steps that are timed, after one that is not."""
+VALIDATED = 128
+"""Images on which validation is timed."""
+
+
+def within_minutes(config: Config, minutes: float, build: Build, pack: Pack) -> Config:
+    """Return the configuration with as many epochs as fit, and no more than it had.
+
+    Where not even one epoch fits, one on fewer images.
+
+    Args:
+        config: Of the run.
+        minutes: For training and validation.
+        build: Makes the network; this one is thrown away.
+        pack: Prepares the images.
+
+    Raises:
+        ConfigError: The minutes are not a number above 0.
+    """
+    if not minutes > 0:
+        raise ConfigError(f"minutes: expected a number above 0, found {minutes:g}")
+    data = open_data(config)
+    network = build(config.model, data.training.attributes)
+    training, validation = (pack(part, network.preprocessing, progress=False) for part in data)
+    optimization = Optimization(config, network, training, choose_device(config.device))
+    step = _seconds_of_a_step(optimization)
+    few = validation.data.subset(range(min(VALIDATED, len(validation))))
+    started = time.perf_counter()
+    predict(optimization.averaged.eval(), pack(few, network.preprocessing, progress=False))
+    validate = (time.perf_counter() - started) * len(validation) / len(few)
+    epoch = step * optimization.steps_per_epoch + validate
+    epochs = int(60 * minutes / epoch)
+    _LOG.info("an epoch takes about %.0f s: %d fit into %g minutes", epoch, epochs, minutes)
+    if epochs:
+        fitting = min(epochs, config.train.epochs)
+        return replace(config, train=replace(config.train, epochs=fitting))
+    images = max(1, int(60 * minutes / epoch * len(training)))
+    return replace(config, limit=images, train=replace(config.train, epochs=1))
+
+
+def _seconds_of_a_step(optimization: Optimization) -> float:
+    """Return how long a step takes."""
+    optimization.step()
+    started = time.perf_counter()
+    for _ in range(STEPS):
+        optimization.number = 0
+        optimization.step()
+    return (time.perf_counter() - started) / STEPS

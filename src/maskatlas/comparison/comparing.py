@@ -1,0 +1,176 @@
+"""Train every system on the same data, score all on the same images, and say how they compare."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas.cache import PackedImages
+from maskatlas.comparison.catalogue import find_systems, systems
+from maskatlas.comparison.measuring import measured
+from maskatlas.comparison.systems import Job, System
+from maskatlas.comparison.table import Costs, Entry, table
+from maskatlas.config import Config, to_mapping
+from maskatlas.data import AttributeDataset
+from maskatlas.devices import choose_device
+from maskatlas.errors import CheckpointError, ConfigError, DataError
+from maskatlas.files import write_atomically
+from maskatlas.images import Preprocessing
+from maskatlas.sources import open_dataset
+from maskatlas.sources.listing import split_of
+from maskatlas.tensorfile import load_tensors, save_tensors
+from maskatlas.training import differences
+from maskatlas.training_data import open_data
+
+_LOG = logging.getLogger(__name__)
+
+RESULT, SCORES, TABLE = "result.json", "scores.safetensors", "comparison.json"
+"""What a system's folder holds once it is done, and where the table of all lies."""
+
+
+def compare(
+    config: Config,
+    out: Path,
+    *,
+    names: Sequence[str] = (),
+    minutes: float | None = None,
+    split: str = "test",
+    weights: Path | None = None,
+) -> dict[str, Any]:
+    """Train systems, each in its own folder of `out`, and compare them on the same images.
+
+    A system that is done is not trained again, one that was stopped goes on. All are asked for the
+    same: one configuration, of which each changes what it must.
+
+    Args:
+        config: What to train on, and how.
+        out: Gets a folder for each system, and ``comparison.json``.
+        names: Of the systems; none means all that this data allows.
+        minutes: Training time for each; None: the configured epochs.
+        split: What to compare on; the validation images where the data has no such split.
+        weights: Of backbones, in safetensors.
+
+    Returns:
+        What ``comparison.json`` holds; see :func:`maskatlas.comparison.table.table`.
+
+    Raises:
+        ConfigError: No such system, or a folder that was made with another configuration.
+        DataError: The data cannot be read, or a system that was named cannot learn from it.
+        Interrupted: SIGTERM or SIGINT came; what is trained so far stays.
+    """
+    chosen = find_systems(names, weights) if names else tuple(systems().values())
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"minutes: expected a number above 0, found {minutes:g}")
+    data = judged_on(config, split)
+    images = PackedImages(data, Preprocessing(config.model.image_size))
+    plain = json.loads(json.dumps(to_mapping(config)))
+    asked = {**plain, "minutes": minutes, "images": _fingerprint(images.data)}
+    entries, skipped = [], {}
+    for system in chosen:
+        if (reason := system.obstacle(data)) is not None:
+            if names:
+                raise DataError(f"{system.name}: {reason}")
+            _LOG.warning("%s is left out: %s", system.name, reason)
+            skipped[system.name] = reason
+            continue
+        job = Job(config, out / re.sub(r"[^A-Za-z0-9.-]+", "-", system.name), minutes)
+        entries.append(_entry(system, job, images, asked))
+    result = table(entries, images.data, skipped=skipped, seed=config.seed)
+    text = json.dumps(result, indent=2, allow_nan=False)
+    write_atomically(out / TABLE, f"{text}\n".encode())
+    return result
+
+
+def judged_on(config: Config, split: str) -> AttributeDataset:
+    """Return the images that systems are compared on.
+
+    Raises:
+        ConfigError: There is no such split anywhere.
+        DataError: The data cannot be read.
+    """
+    if split_of(split) is None:
+        raise ConfigError(f"split: expected train, val or test, found {split!r}")
+    data = open_dataset(
+        config.data.path,
+        exclude=config.data.exclude,
+        ignore=config.data.ignore,
+        limit=config.limit,
+        faces=config.data.faces,
+    )
+    if split_of(split) in data.splits:
+        return open_dataset(
+            config.data.path,
+            split=split,
+            exclude=config.data.exclude,
+            ignore=config.data.ignore,
+            limit=config.limit,
+            faces=config.data.faces,
+        )
+    _LOG.warning("no split %r: compared on the images that choose each best epoch", split)
+    return open_data(config).validation
+
+
+def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]) -> Entry:
+    """Return a system's scores and costs: those that its folder holds, or new ones."""
+    path = job.folder / RESULT
+    if path.exists():
+        _LOG.info("%s: done before", system.name)
+        return _read(system, job.folder, asked)
+    _LOG.info("%s: training", system.name)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    device = choose_device(job.config.device)
+    with measured(device) as training:
+        fitted = system.fit(job)
+    with measured(device) as inference:
+        scores = fitted.score(images)
+    costs = Costs(
+        training_seconds=training.seconds if fitted.seconds is None else fitted.seconds,
+        milliseconds_per_image=1000 * inference.seconds / len(images),
+        parameters=fitted.parameters,
+        peak_bytes=training.peak_bytes,
+    )
+    entry = Entry(system.name, system.title, scores.float().cpu().contiguous(), costs, fitted.note)
+    save_tensors(job.folder / SCORES, {"scores": entry.scores}, {})
+    record = {"asked": asked, "costs": costs.to_json(), "note": entry.note}
+    write_atomically(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    return entry
+
+
+def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
+    """Read what a system's folder holds.
+
+    Raises:
+        ConfigError: It was asked for something else.
+        CheckpointError: It is damaged.
+    """
+    path = folder / RESULT
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        costs = Costs(**record["costs"])
+        before, note = record["asked"], str(record["note"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); remove the folder, and the system is trained again"
+        ) from error
+    if changed := differences({**asked, **before}, asked):
+        raise ConfigError(
+            f"{path}: the system was asked for something else ({'; '.join(changed)}); compare with "
+            "the same, or choose another --out"
+        )
+    scores: Float[Tensor, "image attribute"] = load_tensors(folder / SCORES)[0]["scores"]
+    return Entry(system.name, system.title, scores, costs, note)
+
+
+def _fingerprint(data: AttributeDataset) -> str:
+    """Return what changes with the images' names, the attributes and the labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((data.attributes, data.names)).encode("utf-8", "surrogateescape"))
+    digest.update(torch.nan_to_num(data.labels, nan=2.0).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""Ours with every mask at 0: a binary classifier for each attribute on the same mean features.
+
+Equation (2) becomes a^k = (offset + 0) f. What is left of the sub-networks are their classifiers;
+multi-label classifier and reconstructor stay. An offset of 0 would leave nothing at all and is
+refused.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas.comparison.networks import refit
+from maskatlas.config import ModelConfig
+from maskatlas.errors import ConfigError
+from maskatlas.model import AttributeNetwork, build_network
+from maskatlas.subnetworks import Answers, SubNetworks, Supervision
+
+
+class UnmaskedSubNetworks(SubNetworks):
+    """Sub-networks whose masks are 0 everywhere, and that have no weights for them."""
+
+    def __init__(self, attributes: int, channels: int, *, offset: float = 1.0) -> None:
+        super().__init__(attributes, channels, guides=1, offset=offset)
+        self.register_parameter("mask_weight", None)
+        self.register_parameter("mask_bias", None)
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        supervision: Supervision | None = None,  # noqa: ARG002, the loss is taken from outside
+    ) -> Answers:
+        """Return logits from the mean features; equation (6) takes the loss from them."""
+        mean = self.offset * features.mean((2, 3), dtype=self.weight.dtype)
+        pooled = mean[:, None].expand(-1, len(self.weight), -1)
+        logits = mean @ self.weight.T + self.bias
+        return Answers(logits, pooled, torch.zeros_like(pooled), loss=None)
+
+    def masks(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+        channels: Sequence[int],
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return zeros."""
+        return features.new_zeros(
+            (len(features), len(attributes), len(channels), *features.shape[2:])
+        )
+
+    def _all_masks(
+        self, guides: Tensor, attributes: Sequence[int]
+    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
+        return (torch.zeros_like(guides) for _ in attributes)
+
+
+def build(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:
+    """Build our network with sub-networks that have no masks.
+
+    Raises:
+        ConfigError: The offset is 0, so that nothing would reach the classifiers.
+    """
+    if config.mask_offset == 0:
+        raise ConfigError(
+            "model.mask-offset: no-masks needs one above 0, found 0, so that no feature would "
+            "reach a classifier; leave it at 1"
+        )
+    heads = UnmaskedSubNetworks(len(attributes), config.channels, offset=config.mask_offset)
+    return refit(build_network(config, attributes), subnetworks=heads)

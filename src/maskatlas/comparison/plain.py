@@ -1,0 +1,15 @@
+"""The plain multi-label network: our extractor, the features' mean, one linear layer.
+
+What the sub-networks add is the difference to it. It is our network without sub-networks and
+without reconstructor; equation (4) alone.
+"""
+
+from dataclasses import replace
+
+from maskatlas.config import Config
+
+
+def configure(config: Config) -> Config:
+    """Return the configuration of the extractor with the multi-label classifier alone."""
+    parts = replace(config.model, subnetworks=False, multilabel=True, reconstructor=False)
+    return replace(config, model=parts)
