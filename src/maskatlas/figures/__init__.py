@@ -5,6 +5,7 @@ and on dark paper. ``width`` is in inches: 7 for a whole page, 3.4 for a phone.
 """
 
 from maskatlas.figures.accuracy import accuracy_chart
+from maskatlas.figures.bench import growth_chart
 from maskatlas.figures.colours import diverging_colours, grid_shape, mask_colours, overlay
 from maskatlas.figures.correlations import attribute_correlation, channel_correlation, dendrogram
 from maskatlas.figures.explanation import explain_picture
@@ -29,6 +30,7 @@ __all__ = [
     "encoded",
     "explain_picture",
     "grid_shape",
+    "growth_chart",
     "importance_agreement",
     "importance_readings",
     "indexed",
