@@ -208,3 +208,18 @@ def test_groups_of_other_seeds_are_matched_by_name():
     assert found[frozenset("acd")].overlap == pytest.approx((1 + 2 / 3) / 2)
     with pytest.raises(MaskatlasError, match="same attributes"):
         atlas.group_recurrence_in([made_up_atlas(6)])
+
+
+def test_suspected_shortcuts_are_the_pairs_in_both_the_worst_first():
+    atlas = made_up_atlas(4, 3, replicates=5)
+    high = np.full((4, 4), 0.5)
+    following = np.eye(4)
+    following[0, 1], following[3, 2], following[0, 2] = 0.3, -0.7, 0.02
+    p = np.full((4, 4), 1e-6)
+    sure = replace(atlas.confidence, following=following, following_p=p, label_correlation_p=p)
+    found = replace(atlas, label_correlation=high, confidence=sure).suspected_shortcuts()
+    assert [(pair.first, pair.second) for pair in found] == [
+        ("Attribute_2", "Attribute_3"),
+        ("Attribute_0", "Attribute_1"),
+    ]
+    assert made_up_atlas().suspected_shortcuts() == ()

@@ -233,6 +233,14 @@ class Atlas:
             centred=centred,
         )
 
+    def suspected_shortcuts(self) -> tuple[AttributePair, ...]:
+        """Return the pairs whose labels go together and whose scores do beyond them, worst first.
+
+        Empty without confidence.
+        """
+        found = [pair for pair in self.attribute_pairs() if pair.why == "both"]
+        return tuple(sorted(found, key=lambda pair: -abs(pair.following.value)))
+
     def channel_pairs(self, *, centred: bool = False) -> tuple[ChannelPair, ...]:
         """Return all pairs of channels, the most alike by their masks first."""
         table = self.channel_correlation_centred if centred else self.channel_correlation
