@@ -1,5 +1,8 @@
 """What the network does without a channel: the causal reading of its importance."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -17,6 +20,41 @@ MOST_IMAGES = 1000
 """The drop is measured on at most so many images, spread evenly over the dataset."""
 
 
+class ChannelEffects(NamedTuple):
+    """What is lost when a channel is set to its mean; NaN where undefined."""
+
+    auroc: Float[np.ndarray, "attribute channel"]
+    """AUROC before, less after."""
+    logit: Float[np.ndarray, "attribute channel"]
+    """Mean logit of the positives before, less after: finer, as few ranks change."""
+
+
+class HeldFeatures(NamedTuple):
+    """The features of some images, batch by batch, and each channel's mean over all of them."""
+
+    batches: list[tuple[Int64[Tensor, " batch"], Float[Tensor, "batch channel height width"]]]
+    """Indices of the images of this process, and f."""
+    means: Float[Tensor, " channel"]
+    """Over positions and the images of all processes."""
+
+
+def hold_features(
+    network: AttributeNetwork,
+    images: PackedImages,
+    sample: Int64[Tensor, " chosen"],
+    *,
+    precision: str = "float32",
+) -> HeldFeatures:
+    """Compute the features of the chosen images and keep them."""
+    batches = [
+        (batch.indices, output.features)
+        for batch, output in passes(network, images, indices=sample, precision=precision)
+    ]
+    return HeldFeatures(
+        batches, _channel_means([features for _, features in batches], network.channels)
+    )
+
+
 def channel_drops(
     network: AttributeNetwork,
     images: PackedImages,
@@ -26,11 +64,25 @@ def channel_drops(
     precision: str = "auto",
     title: str | None = None,
 ) -> Float[np.ndarray, "attribute channel"]:
-    """Return how much AUROC each attribute loses when a channel is set to its mean.
+    """Return how much AUROC each attribute loses, as :func:`channel_effects` has it."""
+    effects = channel_effects(network, images, labels, sample, precision=precision, title=title)
+    return effects.auroc
+
+
+def channel_effects(
+    network: AttributeNetwork,
+    images: PackedImages,
+    labels: Float[Tensor, "image attribute"],
+    sample: Int64[Tensor, " chosen"],
+    *,
+    precision: str = "auto",
+    title: str | None = None,
+) -> ChannelEffects:
+    """Return what each attribute loses when a channel is set to its mean.
 
     f_c is replaced, at every position and before masks and classifiers, by its mean over positions
-    and the sample's images; the drop is the AUROC of the sub-networks before, less after, on the
-    same images. NaN where the sample lacks positives or negatives.
+    and the sample's images; compared are the sub-networks before and after, on the same images. NaN
+    where the sample lacks positives, or for the AUROC negatives.
 
     Args:
         network: In eval mode, with sub-networks.
@@ -42,26 +94,39 @@ def channel_drops(
     """
     subnetworks = network.subnetworks
     assert subnetworks is not None, "there are no masks to switch channels of"
-    batches = [
-        (batch.indices, output.features)
-        for batch, output in passes(network, images, indices=sample, precision=precision)
-    ]
-    means = _channel_means([features for _, features in batches], network.channels)
+    held = hold_features(network, images, sample, precision=precision)
     truth = labels[sample].numpy()
 
-    def area(channel: int | None) -> Float[np.ndarray, " attribute"]:
+    def measured(channel: int | None) -> tuple[np.ndarray, np.ndarray]:
         scores = torch.zeros((len(images), len(network.attributes)), dtype=torch.float64)
-        for indices, features in batches:
-            replaced = features if channel is None else _without(features, channel, means)
+        for indices, features in held.batches:
+            replaced = features if channel is None else without(features, [channel], held.means)
             with torch.no_grad(), autocast(features.device, precision):
                 logits = subnetworks(replaced).logits
             scores[indices] = logits.to("cpu", torch.float64)
-        return auroc(distributed.sum_(scores)[sample].numpy(), truth)
+        found = distributed.sum_(scores)[sample].numpy()
+        return auroc(found, truth), positive_mean(found, truth)
 
-    before = area(None)
+    before = measured(None)
     hidden = None if title else True
     channels = tqdm(range(network.channels), desc=title, disable=hidden, leave=False)
-    return np.stack([before - area(channel) for channel in channels], axis=1)
+    after = [measured(channel) for channel in channels]
+    areas, logits = (
+        np.stack([whole - part[reading] for part in after], axis=1)
+        for reading, whole in enumerate(before)
+    )
+    return ChannelEffects(areas, logits)
+
+
+def positive_mean(
+    scores: Float[np.ndarray, "image attribute"], labels: Float[np.ndarray, "image attribute"]
+) -> Float[np.ndarray, " attribute"]:
+    """Return the mean score of the images that have each attribute; NaN where none has."""
+    positive = labels == 1
+    count = positive.sum(0)
+    means = np.full(labels.shape[1], np.nan)
+    np.divide((scores * positive).sum(0), count, out=means, where=count > 0)
+    return means
 
 
 def evenly_spread(count: int, most: int) -> Int64[Tensor, " chosen"]:
@@ -81,11 +146,13 @@ def _channel_means(
     return sums[:-1] / sums[-1]
 
 
-def _without(
+def without(
     features: Float[Tensor, "batch channel height width"],
-    channel: int,
+    channels: Sequence[int],
     means: Float[Tensor, " channel"],
 ) -> Float[Tensor, "batch channel height width"]:
+    """Return a copy of the features in which some channels are their means everywhere."""
     replaced = features.clone()
-    replaced[:, channel] = means[channel].to(features.dtype)
+    chosen = list(channels)
+    replaced[:, chosen] = means[chosen].to(features)[:, None, None]
     return replaced

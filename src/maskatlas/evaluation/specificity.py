@@ -1,0 +1,170 @@
+"""Is a map, and a mask, about its own attribute: maps compared, masks exchanged."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas import distributed
+from maskatlas.evaluation.examination import Examination
+from maskatlas.evaluation.positives import Positives, maps_of
+from maskatlas.inference import passes
+from maskatlas.interventions import evenly_spread, positive_mean
+from maskatlas.metrics import attribute_metrics, mean_defined, or_none
+
+IMAGES = 100
+"""Maps are compared on at most so many images, unless told otherwise."""
+EXCHANGED_IMAGES = 1000
+"""Masks are exchanged on at most so many."""
+
+Table = Float[np.ndarray, "attribute attribute"]
+
+
+@dataclass(frozen=True, eq=False)
+class Specificity:
+    """How alike the maps of two attributes are, by method."""
+
+    attributes: tuple[str, ...]
+    images: int
+    similarity: dict[str, Table]
+    """Pearson over positions, mean over the images that have both; NaN where none has."""
+
+    def mean(self, method: str) -> float:
+        """Return the mean over all pairs of two attributes; NaN if there is none."""
+        return mean_defined(_off_diagonal(self.similarity[method]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mean and the table of each method."""
+        return {
+            "images": self.images,
+            "methods": {
+                name: {"mean": or_none(self.mean(name)), "similarity": _listed(table)}
+                for name, table in self.similarity.items()
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MaskExchange:
+    """What becomes of attribute j (row) when it is given the mask of attribute k (column)."""
+
+    attributes: tuple[str, ...]
+    images: int
+    logit: Table
+    """Change of the mean logit of j's positives; 0 on the diagonal."""
+    accuracy: Table
+    """Change of the accuracy."""
+    auroc: Table
+    """Change of the AUROC."""
+
+    def mean(self) -> dict[str, float]:
+        """Return the mean change over all pairs: how much it matters whose mask it is."""
+        tables = {"logit": self.logit, "accuracy": self.accuracy, "auroc": self.auroc}
+        return {name: mean_defined(_off_diagonal(table)) for name, table in tables.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return means and tables."""
+        return {
+            "images": self.images,
+            "attributes": list(self.attributes),
+            "mean": {name: or_none(value) for name, value in self.mean().items()},
+            "logit": _listed(self.logit),
+            "accuracy": _listed(self.accuracy),
+            "auroc": _listed(self.auroc),
+        }
+
+
+def specificity(given: Examination, *, limit: int = IMAGES) -> Specificity:
+    """Compare the maps of every two attributes on the images that have both.
+
+    A constant map is like none: its correlation is 0.
+
+    Args:
+        given: The network, the images, and the methods.
+        limit: Most images, spread evenly over those with an attribute.
+
+    Raises:
+        ConfigError: A method that the network does not have.
+    """
+    chosen = Positives(given, limit=limit)
+    count = len(given.network.attributes)
+    sums = {name: np.zeros((count, count)) for name in given.methods}
+    seen = np.zeros((count, count))
+    for positive in chosen.passing("specificity"):
+        pairs = np.ix_(positive.rows, positive.rows)
+        seen[pairs] += 1
+        for name, total in sums.items():
+            total[pairs] += map_correlation(maps_of(given, positive, name))
+    return Specificity(
+        attributes=tuple(given.network.attributes),
+        images=len(chosen),
+        similarity={
+            name: np.divide(total, seen, out=np.full_like(total, np.nan), where=seen > 0)
+            for name, total in sums.items()
+        },
+    )
+
+
+def map_correlation(
+    maps: Float[Tensor, "attribute rows columns"],
+) -> Float[np.ndarray, "attribute attribute"]:
+    """Return Pearson's correlation over positions of every two maps; 0 for a constant one."""
+    flat = maps.flatten(1).double()
+    centred = flat - flat.mean(1, keepdim=True)
+    length = centred.norm(dim=1, keepdim=True)
+    rounding = 1e-6 * flat.abs().amax(1, keepdim=True) * flat.shape[1] ** 0.5  # maps are float32
+    unit = torch.where(length > rounding, centred / length, 0.0)
+    return (unit @ unit.T).clamp(-1, 1).cpu().numpy()
+
+
+def mask_exchange(given: Examination, *, limit: int = EXCHANGED_IMAGES) -> MaskExchange:
+    """Give every attribute the mask of every other.
+
+    With M^k in place of M^j, the logit of j is w^j . p^k + c^j, where p^k is what is pooled for k
+    anyhow: one matrix product for each image.
+
+    Args:
+        given: The network, with sub-networks, and the images; methods play no part.
+        limit: Most images, spread evenly; K x K scores of each are held.
+    """
+    network, images, labels = given.network, given.images, given.labels
+    assert network.subnetworks is not None, "there are no masks to exchange"
+    sample = evenly_spread(len(images), limit)
+    weight, bias = network.subnetworks.weight.detach(), network.subnetworks.bias.detach()
+    count = len(network.attributes)
+    scores = torch.zeros((len(sample), count, count))
+    title = "exchanging masks" if given.progress else None
+    for batch, output in passes(network, images, indices=sample, title=title):
+        assert output.pooled is not None
+        exchanged = weight @ output.pooled.to(weight.dtype).mT + bias[:, None]
+        scores[torch.searchsorted(sample, batch.indices)] = exchanged.float().cpu()
+    return _changes(network.attributes, distributed.sum_(scores).numpy(), labels[sample].numpy())
+
+
+def _changes(
+    attributes: tuple[str, ...],
+    scores: Float[np.ndarray, "image attribute attribute"],
+    truth: Float[np.ndarray, "image attribute"],
+) -> MaskExchange:
+    changes = {name: np.empty(scores.shape[1:]) for name in ("logit", "accuracy", "auroc")}
+    for j, own in enumerate(truth.T):
+        same = np.repeat(own[:, None], truth.shape[1], axis=1)
+        measured = attribute_metrics(scores[:, j], same)
+        for name, values in (
+            ("logit", positive_mean(scores[:, j], same)),
+            ("accuracy", measured.accuracy),
+            ("auroc", measured.auroc),
+        ):
+            changes[name][j] = values - values[j]
+    return MaskExchange(attributes, len(truth), **changes)
+
+
+def _off_diagonal(table: Table) -> Float[np.ndarray, " pair"]:
+    return np.asarray(table[~np.eye(len(table), dtype=bool)])
+
+
+def _listed(table: Table) -> list[list[float | None]]:
+    return [[or_none(value) for value in row] for row in table.tolist()]

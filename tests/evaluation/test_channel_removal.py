@@ -1,0 +1,141 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from linear_networks import examine, seen
+from maskatlas.evaluation.channel_removal import (
+    RANDOM,
+    Removal,
+    channel_faithfulness,
+    completeness_error,
+)
+from maskatlas.interventions import channel_effects
+from networks import make_dataset, make_network
+from reference import channel_removal as slow
+from reference.faithfulness import area
+from reference.metrics import auroc
+
+NAMES = ("Smiling", "Male", "Young")
+STEPS = 2
+
+
+def by_order(removals: tuple[Removal, ...]) -> dict[str, Removal]:
+    return {removal.order: removal for removal in removals}
+
+
+@pytest.mark.parametrize("context", [False, True])
+def test_curves_and_areas_are_those_of_a_network_whose_channels_are_really_replaced(
+    context: bool,
+) -> None:
+    parts = {"mask_rank": 2, "mask_context": True} if context else {}
+    network = make_network(NAMES, channels=4, image_size=8, **parts)
+    data = make_dataset(9, NAMES, seed=3)
+    given = examine(network, data)
+    found = by_order(channel_faithfulness(given, steps=STEPS).removals)
+    labels = data.labels.numpy()
+    images = seen(network, data)
+    logits: dict[str, list[list[list[float]]]] = {}
+    for order, values in slow.readings(network, images).items():
+        logits[order] = [
+            [slow.remaining(network, images, k, channels[:gone]) for gone in (0, 2, 4)]
+            for k, channels in enumerate(np.argsort(-values, axis=1).tolist())
+        ]
+        check_curves(found[order], logits[order], labels)
+    for order, part in logits.items():
+        ours = found[order].logit_area.attributes
+        theirs = found["mask"].logit_area.attributes
+        for k, name in enumerate(NAMES):
+            some = np.flatnonzero(labels[:, k] == 1)
+            areas = [
+                np.mean([area([step[i] for step in curves[k]]) for i in some])
+                for curves in (part, logits["mask"])
+            ]
+            difference = ours[name].mean - theirs[name].mean
+            assert difference == pytest.approx(areas[1] - areas[0], abs=1e-5)
+
+
+def check_curves(found: Removal, logits: list[list[list[float]]], labels: np.ndarray) -> None:
+    for step in range(STEPS + 1):
+        kept, areas = [], []
+        for k, curves in enumerate(logits):
+            some = np.flatnonzero(labels[:, k] == 1)
+            kept.append(np.mean([curves[step][i] - curves[-1][i] for i in some]))
+            areas.append(auroc(curves[step], labels[:, k].tolist()))
+        assert found.logit[step] == pytest.approx(np.mean(kept), abs=1e-5)
+        assert found.auroc[step] == pytest.approx(np.mean(areas))
+
+
+def test_all_orders_begin_and_end_alike_and_at_chance() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    result = channel_faithfulness(examine(network, make_dataset(15, NAMES, seed=5)), steps=STEPS)
+    found = by_order(result.removals)
+    assert list(found) == ["mask", "contribution", RANDOM]
+    for removal in found.values():
+        assert removal.logit[0] == pytest.approx(found[RANDOM].logit[0])
+        assert removal.logit[-1] == 0
+        assert removal.auroc[-1] == 0.5
+    assert found[RANDOM].logit_area is None
+    assert found["mask"].logit_area.difference is None
+    assert found["contribution"].logit_area.difference is not None
+
+
+def test_agreement_is_spearmans_with_what_is_lost() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    data = make_dataset(18, NAMES, seed=3)
+    given = examine(network, data)
+    result = channel_faithfulness(given, steps=STEPS)
+    sample = torch.arange(18)
+    effects = channel_effects(network, given.images, given.labels, sample, precision="float32")
+    images = seen(network, data)
+    for reading, values in slow.readings(network, images).items():
+        for kind in ("logit", "auroc"):
+            for k in range(3):
+                expected = spearmanr(values[k], getattr(effects, kind)[k]).statistic
+                found = result.agreement[f"{reading}-{kind}"][k]
+                assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_loss_of_logit_is_that_of_the_slow_twin() -> None:
+    network = make_network(NAMES, channels=3, image_size=8)
+    data = make_dataset(11, NAMES, seed=6)
+    given = examine(network, data)
+    effects = channel_effects(
+        network, given.images, given.labels, torch.arange(11), precision="float32"
+    )
+    images = seen(network, data)
+    for k in range(3):
+        some = np.flatnonzero(data.labels[:, k].numpy() == 1)
+        whole = slow.remaining(network, images, k, [])
+        for channel in range(3):
+            less = slow.remaining(network, images, k, [channel])
+            expected = np.mean([whole[i] - less[i] for i in some])
+            assert effects.logit[k, channel] == pytest.approx(expected, abs=1e-6)
+
+
+def test_contributions_and_bias_add_up_to_the_logit() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    given = examine(network, make_dataset(5, NAMES))
+    error = completeness_error(network, given.images, torch.arange(5))
+    assert error < 1e-5
+    with torch.no_grad():
+        network.subnetworks.bias[1] += 0.0
+    network.contributions = lambda *_: torch.zeros(5, 1, 1, 1, 1)  # type: ignore[method-assign]
+    assert completeness_error(network, given.images, torch.arange(5)) > 0.01
+
+
+def test_the_network_is_left_as_it_was_and_json_is_json() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    data = make_dataset([[1, 0, np.nan], [1, 1, 0], [1, 0, 1]], NAMES)
+    result = channel_faithfulness(examine(network, data), steps=STEPS)
+    found = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert list(found) == ["images", "completeness_error", "removal", "agreement"]
+    assert found["agreement"]["mask-auroc"]["attributes"]["Smiling"] is None
+    assert not math.isnan(found["removal"]["mask"]["logit_area"]["mean"])
+    assert "logit_area" not in found["removal"][RANDOM]
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])

@@ -1,0 +1,85 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from linear_networks import LinearNetwork, examine, seen
+from maskatlas.evaluation.specificity import map_correlation, mask_exchange, specificity
+from maskatlas.explanations import explain
+from networks import draw_images, make_dataset, make_network
+from reference import specificity as slow
+from reference.metrics import auroc
+
+NAMES = ("Smiling", "Male", "Young")
+
+
+def test_correlation_of_maps_is_pearsons() -> None:
+    maps = draw_images(1, (5, 6))[0]
+    expected = np.corrcoef(maps.flatten(1).numpy())
+    np.testing.assert_allclose(map_correlation(maps), expected)
+    maps[1] = 3 - 2 * maps[0]
+    maps[2] = 0.1
+    found = map_correlation(maps)
+    np.testing.assert_allclose(found, [[1, -1, 0], [-1, 1, 0], [0, 0, 0]], atol=1e-12)
+
+
+def test_maps_are_compared_on_the_images_that_have_both() -> None:
+    labels = [[1, 1, 0], [1, 1, np.nan], [0, 1, 0], [1, 0, 0]]
+    network = make_network(NAMES, channels=3, image_size=8)
+    data = make_dataset(labels, NAMES)
+    found = specificity(examine(network, data, ("contribution", "centre")))
+    table = found.similarity["contribution"]
+    values = []
+    for index in (0, 1):
+        maps = explain(network, network.preprocess(data.read(index))[None])[0]
+        values.append(np.corrcoef(maps[:2].flatten(1).double().numpy())[0, 1])
+    assert table[0, 1] == table[1, 0] == pytest.approx(np.mean(values), abs=1e-6)
+    np.testing.assert_allclose(np.diag(table)[:2], 1)
+    assert np.isnan(table[2]).all()
+    assert found.mean("contribution") == pytest.approx(table[0, 1])
+    assert found.mean("centre") == pytest.approx(1)
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["images"] == 4
+
+
+def test_maps_of_a_constant_method_are_like_none() -> None:
+    data = make_dataset([[1, 1, 1]] * 2, NAMES)
+    assert specificity(examine(LinearNetwork(NAMES, 8), data, ("ones",))).mean("ones") == 0
+
+
+@pytest.mark.parametrize("context", [False, True])
+def test_exchanged_masks_do_what_really_exchanged_masks_do(context: bool) -> None:
+    parts = {"mask_rank": 2, "mask_context": True} if context else {}
+    network = make_network(NAMES, channels=4, image_size=8, **parts)
+    data = make_dataset(14, NAMES, seed=2)
+    found = mask_exchange(examine(network, data))
+    labels = data.labels.numpy()
+    images = seen(network, data)
+    for j in range(3):
+        scores = [
+            [slow.exchanged_logit(network, image, j, k) for image in images] for k in range(3)
+        ]
+        truth = labels[:, j].tolist()
+        some = np.flatnonzero(labels[:, j] == 1)
+        known = np.flatnonzero(~np.isnan(labels[:, j]))
+        right = [np.mean([(row[i] > 0) == (truth[i] == 1) for i in known]) for row in scores]
+        for k in range(3):
+            change = np.mean([scores[k][i] - scores[j][i] for i in some])
+            assert found.logit[j, k] == pytest.approx(change, abs=1e-5)
+            assert found.accuracy[j, k] == pytest.approx(right[k] - right[j])
+            expected = auroc(scores[k], truth) - auroc(scores[j], truth)
+            assert found.auroc[j, k] == pytest.approx(expected)
+    off = ~np.eye(3, dtype=bool)
+    assert np.abs(found.logit[off]).max() > 0.01
+    assert found.mean()["logit"] == pytest.approx(found.logit[off].mean())
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_it_does_not_matter_whose_mask_it_is_where_all_are_the_same() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    with torch.no_grad():
+        network.subnetworks.mask_weight[:] = network.subnetworks.mask_weight[0].clone()
+        network.subnetworks.mask_bias[:] = network.subnetworks.mask_bias[0].clone()
+    found = mask_exchange(examine(network, make_dataset(9, NAMES, seed=2)))
+    np.testing.assert_allclose(found.logit, 0, atol=1e-6)
+    np.testing.assert_array_equal(found.auroc, 0)
