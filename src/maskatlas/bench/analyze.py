@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from maskatlas.atlas_making import analyze
-from maskatlas.bench.measuring import wall_clock
+from maskatlas.bench.measuring import processor_clock
 from maskatlas.bench.results import Case, Form, compare, measure_once
 from maskatlas.bench.settings import Analyze
 from maskatlas.bench.synthetic import repeated
@@ -20,6 +20,7 @@ from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.inference import predict
 from maskatlas.model import AttributeNetwork, build_network
+from maskatlas.replicates import REPLICATES
 from maskatlas.sources import open_dataset
 
 
@@ -44,12 +45,13 @@ class Subject:
         """Return so many images, or the limit."""
         return repeated(self.faces, min(count, self.settings.limit or count))
 
-    def atlas(self, data: AttributeDataset, *, drop_images: int = 0) -> Form:
-        """Return `analyze`, without the causal reading unless images for it are given."""
-        causal = f", channels dropped on {drop_images}" if drop_images else ""
+    def atlas(
+        self, data: AttributeDataset, name: str, *, drop_images: int = 0, replicates: int = 0
+    ) -> Form:
+        """Return `analyze`; by default neither with its causal reading nor with intervals."""
         return Form(
-            f"analyze, {len(data)} images{causal}",
-            lambda: analyze(self.network, data, drop_images=drop_images),
+            name,
+            lambda: analyze(self.network, data, drop_images=drop_images, replicates=replicates),
             images=len(data),
         )
 
@@ -71,30 +73,37 @@ def cases(settings: Analyze) -> Iterator[Case]:
 
 
 def speed(subject: Subject) -> Case:
-    """Set the pass against prediction."""
+    """Set the pass against prediction, without and with the bootstrap replicates."""
     data = subject.images(subject.settings.images)
     return compare(
-        f"{subject.settings.preset}, the pass without the causal reading, {len(data)} images",
+        f"{subject.settings.preset}, without the causal reading, {len(data)} images",
         _facts(subject, images=len(data)),
-        [subject.atlas(data), subject.prediction(data)],
+        [
+            subject.atlas(data, "analyze"),
+            subject.atlas(data, "analyze with intervals", replicates=REPLICATES),
+            subject.prediction(data),
+        ],
         images=len(data),
         rounds=subject.settings.repeats,
         device=subject.device,
-        clock=wall_clock(subject.device),
+        clock=processor_clock(subject.device),
     )
 
 
 def memory(subject: Subject) -> Case:
     """Run the pass over few and over many images; the labels themselves are its input."""
     counts = dict.fromkeys(len(subject.images(count)) for count in subject.settings.memory)
-    forms = [subject.atlas(subject.images(count)) for count in counts]
+    forms = [
+        subject.atlas(subject.images(count), f"{count} images", replicates=REPLICATES)
+        for count in counts
+    ]
     forms[0].call()  # type: ignore[misc]  # warm: what is loaded once is not the pass's
     return measure_once(
-        f"{subject.settings.preset}, peak memory of the pass, each once",
+        f"{subject.settings.preset}, peak memory of analyze with intervals, each once",
         _facts(subject, faces=len(subject.faces)),
         forms,
         device=subject.device,
-        clock=wall_clock(subject.device),
+        clock=processor_clock(subject.device),
     )
 
 
@@ -102,11 +111,14 @@ def causal(subject: Subject) -> Case:
     """Run analyze with and without the causal reading: channels x images more passes of heads."""
     data = subject.images(subject.settings.drop_images)
     return measure_once(
-        f"{subject.settings.preset}, the causal reading, each once",
+        f"{subject.settings.preset}, the causal reading, {len(data)} images, each once",
         _facts(subject, drop_images=len(data)),
-        [subject.atlas(data), subject.atlas(data, drop_images=len(data))],
+        [
+            subject.atlas(data, "without"),
+            subject.atlas(data, "with channels at their mean", drop_images=len(data)),
+        ],
         device=subject.device,
-        clock=wall_clock(subject.device),
+        clock=processor_clock(subject.device),
     )
 
 

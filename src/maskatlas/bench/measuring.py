@@ -7,14 +7,22 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 Call = Callable[[], object]
-Clock = Callable[[], float]
 _Name = TypeVar("_Name", bound=Hashable)
+
+
+class Clock(NamedTuple):
+    """What time is taken by."""
+
+    name: str
+    """`processor` or `wall`."""
+    read: Callable[[], float]
+    """Seconds since some moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +56,36 @@ def interleaved(calls: Mapping[_Name, Call], rounds: int, clock: Clock) -> dict[
     Args:
         calls: By name; warm already.
         rounds: How often.
-        clock: Returns seconds.
+        clock: What time is taken by.
     """
     seconds: dict[_Name, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            start = clock()
+            start = clock.read()
             call()
-            seconds[name].append(clock() - start)
+            seconds[name].append(clock.read() - start)
     return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
 
 
 def processor_clock(device: torch.device) -> Clock:
-    """Return the processor's clock where one thread does all, which others disturb less.
+    """Return the processor's clock where one thread does all, which other programs disturb less.
 
-    Otherwise the wall's; on a GPU, it waits for what was started.
+    Otherwise it is :func:`wall_clock`.
     """
     if device.type == "cpu" and torch.get_num_threads() == 1:
-        return time.thread_time
+        return Clock("processor", time.process_time)
     return wall_clock(device)
 
 
 def wall_clock(device: torch.device) -> Clock:
-    """Return the wall's clock; on a GPU, it waits for what was started."""
-    if device.type != "cuda":
-        return time.perf_counter
+    """Return the clock on the wall; on a GPU, it waits for what was started."""
 
-    def clock() -> float:
-        torch.cuda.synchronize(device)
+    def read() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    return clock
+    return Clock("wall", read)
 
 
 @contextmanager
@@ -100,9 +107,9 @@ def once(call: Call, device: torch.device, clock: Clock) -> tuple[Timing, int | 
     tell it (other than Linux).
     """
     before = _memory_before(device)
-    start = clock()
+    start = clock.read()
     result = call()
-    timing = Timing((clock() - start,))
+    timing = Timing((clock.read() - start,))
     if before is None:
         return timing, None
     cuda = device.type == "cuda"

@@ -74,6 +74,8 @@ class Case:
 
     title: str
     facts: Facts
+    clock: str
+    """`processor` or `wall`."""
     rows: tuple[Row, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +83,7 @@ class Case:
         return {
             "title": self.title,
             "case": dict(self.facts),
+            "clock": self.clock,
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -92,7 +95,7 @@ class Case:
         lines += [_cells(row, baselines) for row in self.rows]
         kept = [i for i in range(len(lines[0])) if i == 0 or any(line[i] for line in lines[1:])]
         widths = {i: max(len(line[i]) for line in lines) for i in kept}
-        told = [self.title]
+        told = [f"{self.title}; {self.clock} time"]
         for line, row in zip(lines, (None, *self.rows), strict=True):
             cells = [line[i].ljust(widths[i]) if i == 0 else line[i].rjust(widths[i]) for i in kept]
             note = _note(row) if row else ""
@@ -150,7 +153,7 @@ def compare(
         images: That a call takes, unless the form says otherwise.
         rounds: How often each is timed.
         device: Where they run.
-        clock: Returns seconds.
+        clock: What time is taken by.
     """
     calls = {form.name: form.call for form in forms if form.call is not None}
     for call in calls.values():
@@ -161,6 +164,7 @@ def compare(
     return Case(
         title,
         facts,
+        clock.name,
         tuple(
             Row(
                 form,
@@ -194,7 +198,7 @@ def measure_once(
         facts: The sizes, for machines.
         forms: What is measured; each says how many images it takes.
         device: Where they run.
-        clock: Returns seconds.
+        clock: What time is taken by.
     """
     rows = []
     for form in forms:
@@ -202,4 +206,4 @@ def measure_once(
         assert form.images is not None
         timing, peak = once(form.call, device, clock)
         rows.append(Row(form, form.images, timing, peak))
-    return Case(title, facts, tuple(rows))
+    return Case(title, facts, clock.name, tuple(rows))
