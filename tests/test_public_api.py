@@ -110,6 +110,7 @@ def test_arguments_have_the_names_of_the_specification() -> None:
         (network.contributions, ["self", "features", "attributes", "channels"]),
         (ma.explain, ["network", "images", "method", "attributes"]),
         (ma.analyze, ["network", "data"]),
+        (ma.evaluate_explanations, ["network", "data"]),
     ):
         assert list(inspect.signature(function).parameters)[: len(names)] == names
 
@@ -125,7 +126,10 @@ def test_the_public_names_are_all_and_cost_nothing_until_used() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    names = ["Atlas", "AttributeNetwork", "__version__", "analyze", "explain", "open_dataset"]
-    assert ran.stdout == f"(False, False) {[*names, 'write_report']}\n"
+    names = [
+        *("Atlas", "AttributeNetwork", "__version__", "analyze", "evaluate_explanations"),
+        *("explain", "open_dataset", "write_report"),
+    ]
+    assert ran.stdout == f"(False, False) {names}\n"
     with pytest.raises(AttributeError, match="module 'maskatlas' has no attribute 'explian'"):
         ma.explian  # noqa: B018

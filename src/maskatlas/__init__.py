@@ -11,6 +11,7 @@ from maskatlas._version import __version__
 if TYPE_CHECKING:
     from maskatlas.analysis import Atlas
     from maskatlas.atlas_making import analyze
+    from maskatlas.evaluation import evaluate_explanations
     from maskatlas.explanations import explain
     from maskatlas.model import AttributeNetwork
     from maskatlas.report import write_report
@@ -20,6 +21,7 @@ _HOME = {
     "Atlas": "maskatlas.analysis",
     "AttributeNetwork": "maskatlas.model",
     "analyze": "maskatlas.atlas_making",
+    "evaluate_explanations": "maskatlas.evaluation",
     "explain": "maskatlas.explanations",
     "open_dataset": "maskatlas.sources",
     "write_report": "maskatlas.report",
@@ -30,6 +32,7 @@ __all__ = [
     "AttributeNetwork",
     "__version__",
     "analyze",
+    "evaluate_explanations",
     "explain",
     "open_dataset",
     "write_report",

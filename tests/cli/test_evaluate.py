@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,14 @@ import pytest
 
 from command_line import KEPT, call
 from layouts import truth, write_table
+from maskatlas.cases import FILE, load_cases
+from maskatlas.explanations import METHODS, SLOW
 
+NUMBER = r"(-|\d+\.\d{3})"
+WITH_BOUNDS = rf"{NUMBER} \({NUMBER} to {NUMBER}\)"
+MEASURED = ", ".join(
+    f"{name} {WITH_BOUNDS}" for name in ("pointing", "energy ratio", "iou", "attention iou")
+)
 KEYS = ["mean_accuracy", "data", "split", "images", "subnetworks", "multilabel", "explanations"]
 
 
@@ -47,8 +55,42 @@ def test_in_words(own_run: Path) -> None:
     assert lines[1].startswith("sub-networks: accuracy 0.")
     assert lines[2].startswith("multi-label classifier: accuracy 0.")
     assert lines[3].startswith("pointing game, contribution maps: ")
-    assert len(lines) == 4
+    judged = [name for name in METHODS if name not in SLOW]
+    assert [line.split(":")[0] for line in lines[4:]] == [f"  {name}" for name in judged]
+    for line in lines[4:]:
+        assert re.fullmatch(rf"  \S+: {MEASURED}", line), line
     assert strict((own_run / "evaluation.json").read_text())["images"] == 4
+
+
+def test_methods_and_attributes_are_those_asked_for(own_run: Path) -> None:
+    words = ("evaluate", own_run, "--explanations", "--json", "--split", "test")
+    chosen = ("--methods", "centre,mask", "--methods", "grad-cam", "--attributes", "Bangs,Smiling")
+    answer = call(*words, *chosen)
+    assert answer.code == 0, answer.err
+    found = strict(answer.out)["explanations"]
+    assert list(found["localization"]["methods"]) == ["centre", "mask", "grad-cam"]
+    assert found["pointing"]["method"] == "centre"
+    assert set(found["pointing"]["attributes"]) <= {"Bangs", "Smiling"}
+    everything = strict(call(*words, "--limit", "2", "--methods", "all").out)["explanations"]
+    assert list(everything["localization"]["methods"]) == list(METHODS)
+
+
+def test_cases_are_kept_until_an_evaluation_without_explanations(own_run: Path) -> None:
+    (own_run / FILE).unlink()
+    call("evaluate", own_run, "--explanations", "--split", "test")
+    told = strict((own_run / "evaluation.json").read_text())["explanations"]["localization"]
+    assert [case.to_json() for case in load_cases(own_run / FILE)] == told["cases"] != []
+    call("evaluate", own_run)
+    assert not (own_run / FILE).exists()
+
+
+def test_methods_without_explanations_are_told(run: Path) -> None:
+    answer = call("evaluate", run, "--methods", "mask")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--methods, --attributes: expected --explanations with" in answer.err
+    answer = call("evaluate", run, "--explanations", "--methods", "maks")
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected some of contribution, mask" in answer.err
 
 
 def test_what_is_undefined_is_a_dash_in_words_and_null_in_json(own_run: Path) -> None:
@@ -95,6 +137,6 @@ def test_quiet_and_progress(flag: str, own_run: Path) -> None:
     words = ("evaluate", own_run, "--explanations")
     loud = call(*words, terminal=True).err
     assert "evaluating: " in loud
-    assert "pointing: " in loud
+    assert "explanations: " in loud
     assert call(*words, flag, terminal=True).err == ""
     assert call(*words).err == ""

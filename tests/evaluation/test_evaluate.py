@@ -6,7 +6,7 @@ import pytest
 
 from maskatlas.data import AttributeDataset
 from maskatlas.errors import DataError
-from maskatlas.evaluation import evaluate
+from maskatlas.evaluation import evaluate, evaluate_explanations
 from maskatlas.inference import labels_for
 from networks import make_dataset, make_network
 from reference import metrics as slow
@@ -27,7 +27,9 @@ def as_json(result: dict) -> dict:
 
 def test_the_keys_are_those_of_the_specification_in_its_order() -> None:
     regions = [np.ones((4, 40, 36), np.uint8)] * 6
-    result = evaluate(NETWORK, make_dataset(6, 4, regions=regions), explanations=True)
+    data = make_dataset(6, 4, regions=regions)
+    judged = evaluate_explanations(NETWORK, data, methods=["contribution", "mask"])
+    result = evaluate(NETWORK, data, explanations=judged)
     assert list(result) == [
         "mean_accuracy",
         "data",
@@ -43,7 +45,7 @@ def test_the_keys_are_those_of_the_specification_in_its_order() -> None:
         assert list(result[head]["attributes"]) == list(NETWORK.attributes)
         for row in result[head]["attributes"].values():
             assert list(row) == [*METRICS, "positives", "negatives"]
-    assert list(result["explanations"]) == ["pointing"]
+    assert list(result["explanations"]) == ["pointing", "localization"]
     assert list(result["explanations"]["pointing"]) == [
         "method",
         "tolerance_pixels",
@@ -138,5 +140,3 @@ def test_what_cannot_be_evaluated_is_told(tmp_path: Path) -> None:
         evaluate(NETWORK, data.subset([]))
     with pytest.raises(DataError, match="none of its attributes"):
         evaluate(NETWORK, make_dataset(3, ["A", "B"]))
-    with pytest.raises(DataError, match=r"regions.*leave --explanations out"):
-        evaluate(NETWORK, data, explanations=True)

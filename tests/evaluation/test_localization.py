@@ -1,84 +1,21 @@
 import json
-import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
 
 from maskatlas.cache import PackedImages
-from maskatlas.evaluation.localization import TOLERANCE, PointingGame, pointing_game, points_into
+from maskatlas.data import AttributeDataset
+from maskatlas.errors import DataError
+from maskatlas.evaluation.examination import Examination
+from maskatlas.evaluation.localization import MEASURES, TOLERANCE, Localization, localize
+from maskatlas.evaluation.overlap import LEVELS
 from maskatlas.inference import labels_for
 from networks import make_dataset, make_network
 from reference import localization as slow
 
-
-def spot(row: int, column: int, size: int = 9) -> np.ndarray:
-    """A map whose highest point is known; higher to its left than to its right."""
-    values = np.zeros((size, size))
-    values[row, column] = 1
-    return values
-
-
-def region(*places: tuple[int, int], size: int = 9) -> np.ndarray:
-    inside = np.zeros((size, size), np.uint8)
-    for place in places:
-        inside[place] = 1
-    return inside
-
-
-def test_the_highest_point_hits_within_the_tolerance() -> None:
-    goal = region((4, 4))
-    assert points_into(spot(4, 4), goal, 0.0) is True
-    assert points_into(spot(4, 5), goal, 0.0) is False
-    assert points_into(spot(4, 6), goal, 2.0) is True
-    assert points_into(spot(4, 6), goal, 1.99) is False
-    assert points_into(spot(7, 8), goal, 5.0) is True  # 3, 4, 5
-    assert points_into(spot(7, 8), goal, 4.99) is False
-
-
-def test_the_highest_point_counts_not_the_largest_magnitude() -> None:
-    values = spot(0, 0)
-    values[4, 4] = -100
-    assert points_into(values, region((4, 4)), 1.0) is False
-    assert points_into(-np.abs(values) - 1, region((0, 0)), 0.0) is False
-
-
-def test_a_constant_map_misses_even_if_the_region_is_everywhere() -> None:
-    everywhere = np.ones((9, 9), np.uint8)
-    assert points_into(np.full((9, 9), 0.3), everywhere, 5.0) is False
-    assert points_into(spot(3, 3), everywhere, 0.0) is True
-
-
-def test_without_a_known_region_nothing_can_be_said() -> None:
-    assert points_into(spot(3, 3), region(), 5.0) is None
-    assert points_into(spot(3, 3), np.full((9, 9), 255, np.uint8), 5.0) is None
-    assert points_into(np.zeros((9, 9)), region(), 5.0) is None
-
-
-def test_a_miss_on_an_unknown_pixel_does_not_count_but_a_hit_does() -> None:
-    goal = region((4, 4))
-    goal[:, 6:] = 255
-    assert points_into(spot(4, 7), goal, 1.0) is None
-    assert points_into(spot(4, 6), goal, 2.0) is True
-    assert points_into(spot(4, 1), goal, 1.0) is False
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    st.integers(0, 2**31),
-    st.floats(0, 6),
-    st.floats(0, 1),
-)
-def test_one_round_is_that_of_the_slow_twin(
-    size: tuple[int, int], seed: int, tolerance: float, share: float
-) -> None:
-    random = np.random.default_rng(seed)
-    values = random.integers(-3, 4, size) / 2  # so that there are ties
-    places = random.choice([0, 1, 255], size, p=[share, (1 - share) / 2, (1 - share) / 2])
-    places = places.astype(np.uint8)
-    assert points_into(values, places, tolerance) == slow.points_into(values, places, tolerance)
+NETWORK = make_network(["Smiling", "Male", "Absent", "Young"], channels=3, image_size=16)
+METHODS = ("contribution", "centre", "mask")
 
 
 def blobs(images: int, attributes: int, size: tuple[int, int], seed: int) -> list:
@@ -98,40 +35,134 @@ def blobs(images: int, attributes: int, size: tuple[int, int], seed: int) -> lis
     return regions
 
 
-@pytest.mark.parametrize("method", ["contribution", "mask"])
-@pytest.mark.parametrize("size", [(16, 16), (22, 17)])
-def test_the_game_is_that_of_the_slow_twin(method: str, size: tuple[int, int]) -> None:
-    network = make_network(["Smiling", "Male", "Absent", "Young"], channels=3, image_size=16)
+def some_data(size: tuple[int, int] = (16, 16), identities: bool = False) -> AttributeDataset:
     names = ("Young", "Other", "Male", "Smiling")
     regions = blobs(24, 4, size, seed=2)
     data = make_dataset(24, names, size=size, seed=2, regions=regions)
-    images = PackedImages(data, network.preprocessing)
-    game = pointing_game(network, images, labels_for(network, data), method=method)
-    hits, played = slow.pointing_game(network, data, method, 16 * TOLERANCE)
-    assert (list(game.hits), list(game.images)) == (hits, played)
-    assert 0 < sum(hits) < sum(played)
-    assert played[2] == 0
-    assert game.method == method
-    assert game.tolerance_pixels == pytest.approx(16 * 15 / 178)
+    if identities:
+        object.__setattr__(data, "identities", torch.arange(24) // 3 - 1)
+    return data
 
 
-def test_attributes_that_were_not_played_are_left_out_of_mean_and_json() -> None:
-    game = PointingGame("contribution", 1.5, ("A", "B", "C"), (3, 0, 1), (4, 0, 4))
-    np.testing.assert_array_equal(game.accuracy, [0.75, np.nan, 0.25])
-    assert game.mean == 0.5
-    assert json.loads(json.dumps(game.to_json(), allow_nan=False)) == {
-        "method": "contribution",
-        "tolerance_pixels": 1.5,
-        "mean": 0.5,
-        "attributes": {
-            "A": {"hits": 3, "images": 4, "accuracy": 0.75},
-            "C": {"hits": 1, "images": 4, "accuracy": 0.25},
-        },
-    }
+def localized(data: AttributeDataset) -> Localization:
+    images = PackedImages(data, NETWORK.preprocessing)
+    return localize(Examination(NETWORK, images, labels_for(NETWORK, data), METHODS))
 
 
-def test_a_game_that_nobody_played_has_no_mean() -> None:
-    game = PointingGame("mask", 1.5, ("A",), (0,), (0,))
-    assert math.isnan(game.mean)
-    assert game.to_json()["mean"] is None
-    json.dumps(game.to_json(), allow_nan=False)
+@pytest.mark.parametrize("size", [(16, 16), (22, 17)])
+def test_every_measure_is_that_of_the_slow_twin(size: tuple[int, int]) -> None:
+    data = some_data(size, identities=size == (16, 16))
+    found = localized(data)
+    tolerance = 16 * TOLERANCE
+    assert found.tolerance_pixels == pytest.approx(16 * 15 / 178)
+    for method in METHODS:
+        pairs = slow.judged(NETWORK, data, method)
+        assert found.images == len({index for index, *_ in pairs})
+        values = {
+            "pointing": [slow.points_into(v, r, tolerance) for *_, v, r in pairs],
+            "energy_ratio": [slow.energy_ratio(v, r) for *_, v, r in pairs],
+            "attention_iou": [slow.attention_iou(v, r) for *_, v, r in pairs],
+            "iou": ious(data, pairs),
+        }
+        assert set(values) == set(MEASURES) == set(found.methods[method])
+        for name, expected in values.items():
+            measured = found.methods[method][name]
+            means = []
+            for k, attribute in enumerate(NETWORK.attributes):
+                row = [
+                    v
+                    for (_, a, *_), v in zip(pairs, expected, strict=True)
+                    if a == k and v is not None
+                ]
+                assert measured.images.get(attribute, 0) == len(row)
+                if row:
+                    means.append(sum(row) / len(row))
+                    assert measured.attributes[attribute].mean == pytest.approx(means[-1], rel=1e-5)
+            mean = np.prod(means) ** (1 / len(means)) if name == "energy_ratio" else np.mean(means)
+            assert measured.overall.mean == pytest.approx(mean, rel=1e-5)
+            assert (measured.difference is None) == (method == "contribution")
+
+
+def ious(data: AttributeDataset, pairs: list) -> list[float]:
+    """IoU of each pair at the level that is best on the other half of the people."""
+    tables = [(k, [slow.iou(v, r, level) for level in LEVELS]) for _, k, v, r in pairs]
+    known = data.identities
+    units = [
+        int(known[index]) if known is not None and known[index] >= 0 else -1 - index
+        for index, *_ in pairs
+    ]
+    second = [sorted(set(units)).index(unit) % 2 == 1 for unit in units]
+    found = []
+    for (_, table), half in zip(tables, second, strict=True):
+        others = [t for t, other in zip(tables, second, strict=True) if other != half]
+        found.append(table[slow.best_level(others)])
+    return found
+
+
+def test_people_are_what_intervals_draw_from() -> None:
+    alone, people = localized(some_data()), localized(some_data(identities=True))
+    assert alone.units == alone.images == people.images
+    assert people.units < people.images
+    one, other = (found.methods["mask"]["energy_ratio"] for found in (alone, people))
+    assert one.overall.mean == pytest.approx(other.overall.mean)
+    assert one.overall.low < one.overall.mean < one.overall.high
+    assert one.overall != other.overall
+
+
+def test_cases_are_the_clearest_hit_and_the_clearest_miss_of_each_attribute() -> None:
+    data = some_data()
+    found = localized(data)
+    pairs = slow.judged(NETWORK, data, "contribution")
+    rows = [
+        (k, slow.points_into(v, r, found.tolerance_pixels), slow.energy_ratio(v, r), index)
+        for index, k, v, r in pairs
+    ]
+    assert {case.hit for case in found.cases} == {True, False}
+    expected = [
+        (k, hit, (max if hit else min)((e, i) for a, h, e, i in rows if (a, h) == (k, hit)))
+        for k in range(4)
+        for hit in (True, False)
+        if any((a, h) == (k, hit) for a, h, *_ in rows)
+    ]
+    assert len(found.cases) == len(expected)
+    for case, (k, hit, (energy, index)) in zip(found.cases, expected, strict=True):
+        assert (case.attribute, case.hit) == (NETWORK.attributes[k], hit)
+        assert case.energy_ratio == pytest.approx(energy, rel=1e-5)
+        assert case.image_name == data.names[index]
+        image = NETWORK.preprocess(data.read(index)).permute(1, 2, 0)
+        np.testing.assert_allclose(case.image / 255, image, atol=1e-6)
+        (pair,) = ((v, r) for i, a, v, r in pairs if (i, a) == (index, k))
+        np.testing.assert_allclose(case.map, pair[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(case.region, pair[1])
+
+
+def test_the_record_is_json_and_the_pointing_game_is_told_in_hits() -> None:
+    found = localized(some_data())
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert list(told["methods"]) == list(METHODS)
+    assert list(told["methods"]["mask"]) == list(MEASURES)
+    assert len(told["cases"]) == len(found.cases)
+    game = json.loads(json.dumps(found.pointing(), allow_nan=False))
+    assert list(game) == ["method", "tolerance_pixels", "mean", "attributes"]
+    assert game["method"] == "contribution"
+    for row in game["attributes"].values():
+        assert row["hits"] / row["images"] == pytest.approx(row["accuracy"])
+    assert game["mean"] == found.methods["contribution"]["pointing"].overall.mean
+
+
+def test_one_image_has_no_interval_and_no_other_half() -> None:
+    regions = np.zeros((1, 16, 16), np.uint8)
+    regions[:, 4:9, 4:9] = 1
+    data = make_dataset([[1.0]], ["Smiling"], size=(16, 16), regions=[regions])
+    found = localized(data)
+    measures = found.methods["contribution"]
+    assert np.isnan(measures["iou"].overall.mean)
+    assert np.isnan(found.levels["mask"]).all()
+    assert np.isnan([measures["pointing"].overall.low, measures["pointing"].overall.high]).all()
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_where_no_right_place_is_known_nothing_is_judged() -> None:
+    data = make_dataset(3, 2, regions=[None, np.zeros((2, 40, 36), np.uint8), None])
+    with pytest.raises(DataError, match="no image has an attribute of the network and a known reg"):
+        localized(data)

@@ -36,11 +36,57 @@ def centre_square(region: np.ndarray, size: int) -> np.ndarray:
     return result
 
 
-def pointing_game(
-    network: AttributeNetwork, data: AttributeDataset, method: str, tolerance: float
-) -> tuple[list[int], list[int]]:
-    """Hits and images of each of the network's attributes."""
-    hits, images = [0] * len(network.attributes), [0] * len(network.attributes)
+def known_pixels(values: np.ndarray, region: np.ndarray) -> list[tuple[float, int]]:
+    pairs = zip(values.astype(float).flat, region.flat, strict=True)
+    return [(value, place) for value, place in pairs if place != 255]
+
+
+def energy_ratio(values: np.ndarray, region: np.ndarray) -> float:
+    pixels = known_pixels(values, region)
+    total = sum(value for value, _ in pixels if value > 0)
+    inside = sum(value for value, place in pixels if value > 0 and place == 1)
+    area = sum(place for _, place in pixels) / len(pixels)
+    return inside / total / area if total > 0 else 0.0
+
+
+def attention_iou(values: np.ndarray, region: np.ndarray) -> float:
+    pixels = known_pixels(values, region)
+    total = sum(max(value, 0) for value, _ in pixels)
+    area = sum(place for _, place in pixels)
+    together = spread = 0.0
+    for value, place in pixels:
+        p, q = (max(value, 0) / total if total > 0 else 0), place / area
+        together += p * q
+        spread += ((p + q) / 2) ** 2
+    return together / spread
+
+
+def iou(values: np.ndarray, region: np.ndarray, level: float) -> float:
+    highest = float(values.max())
+    marked = [
+        (highest > 0 and value / highest >= level, place)
+        for value, place in known_pixels(values, region)
+    ]
+    both = sum(mark and place == 1 for mark, place in marked)
+    either = sum(mark or place == 1 for mark, place in marked)
+    return both / either
+
+
+def best_level(tables: list[tuple[int, list[float]]]) -> int:
+    """Where the mean over attributes of the means over pairs is highest, of (attribute, IoUs)."""
+    attributes = sorted({attribute for attribute, _ in tables})
+    means = []
+    for level in range(len(tables[0][1])):
+        rows = [[ious[level] for k, ious in tables if k == attribute] for attribute in attributes]
+        means.append(sum(sum(row) / len(row) for row in rows) / len(rows))
+    return means.index(max(means))
+
+
+def judged(
+    network: AttributeNetwork, data: AttributeDataset, method: str
+) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Image, attribute, map and region of every pair, one after another."""
+    found = []
     size = network.config.image_size
     for index in range(len(data)):
         regions = data.regions(index)
@@ -51,13 +97,10 @@ def pointing_game(
             if name not in data.attributes:
                 continue
             column = data.attributes.index(name)
-            if data.labels[index, column] != 1:
-                continue
-            small = getattr(explanations, f"{method}_map")(network, image, k)
-            values = explanations.resize(small, size, size).astype(np.float32)
             region = centre_square(regions[column].numpy(), size)
-            outcome = points_into(values, region, tolerance)
-            if outcome is not None:
-                hits[k] += outcome
-                images[k] += 1
-    return hits, images
+            if data.labels[index, column] != 1 or not (region == 1).any():
+                continue
+            small = explanations.METHODS[method](network, image, k)
+            values = explanations.resize(small, size, size).astype(np.float32)
+            found.append((index, k, values, region))
+    return found

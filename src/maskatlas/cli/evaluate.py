@@ -3,12 +3,18 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from maskatlas.cli.explain import named_attributes
 from maskatlas.cli.runs import OnData, is_first_process, progress_wanted
+from maskatlas.cli.settings import split_commas
+from maskatlas.errors import ConfigError
 from maskatlas.files import write_atomically
+
+if TYPE_CHECKING:
+    from maskatlas.evaluation import ExplanationEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,29 +25,56 @@ class Evaluate(OnData):
     """
 
     explanations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Play the pointing game: do the maps point at what they speak of. Needs regions."""
+    """Judge the maps too: do they point at what they speak of. Needs regions."""
+    methods: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Only the maps of these methods, as A,B, compared with the first; `all` for every one. By
+    default all but those that take long (integrated-gradients)."""
+    attributes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Judge the maps of these attributes only, as A,B."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.methods or self.attributes) and not self.explanations:
+            raise ConfigError(
+                "--methods, --attributes: expected --explanations with them, as they say which "
+                "maps are judged"
+            )
 
     def run(self) -> None:
         """Evaluate, and print what came out."""
         from maskatlas import distributed
-        from maskatlas.evaluation import evaluate
+        from maskatlas.evaluation import evaluate, evaluate_explanations
 
-        network = self.network()
+        network, progress = self.network(), progress_wanted(self)
         with distributed.process_group(next(network.parameters()).device):
-            result = evaluate(
-                network,
-                self.dataset(),
-                explanations=self.explanations,
-                progress=progress_wanted(self),
-            )
+            data, judged = self.dataset(), None
+            if self.explanations:
+                judged = evaluate_explanations(
+                    network,
+                    data,
+                    methods=split_commas(self.methods) or None,
+                    attributes=named_attributes(self.attributes, network.attributes) or None,
+                    seed=self.seed,
+                    progress=progress,
+                )
+            result = evaluate(network, data, explanations=judged, progress=progress)
         if not is_first_process():
             return
         text = json.dumps(result, indent=2, allow_nan=False)
         if self.data is None:
-            write_atomically(self.run_folder / "evaluation.json", f"{text}\n".encode())
+            self._write(text, judged)
         print(text if self.json else summary(result))  # noqa: T201
+
+    def _write(self, text: str, judged: "ExplanationEvaluation | None") -> None:
+        from maskatlas.cases import FILE, save_cases
+
+        if judged is not None and judged.cases:
+            save_cases(self.run_folder / FILE, judged.cases)
+        else:  # what is there was of an earlier evaluation
+            (self.run_folder / FILE).unlink(missing_ok=True)
+        write_atomically(self.run_folder / "evaluation.json", f"{text}\n".encode())
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -55,13 +88,33 @@ def summary(result: dict[str, Any]) -> str:
             )
             lines.append(f"{title}: {means}")
     if result["explanations"] is not None:
-        game = result["explanations"]["pointing"]
-        mean = "-" if game["mean"] is None else f"{game['mean']:.3f}"
-        lines.append(
-            f"pointing game, {game['method']} maps: {mean} over {len(game['attributes'])} "
-            f"attributes (tolerance {game['tolerance_pixels']:.1f} pixels)"
-        )
+        lines += _where_maps_point(result["explanations"])
     return "\n".join(lines)
+
+
+def _where_maps_point(explanations: dict[str, Any]) -> list[str]:
+    """Return the pointing game in a line, then every measure of every method, where judged."""
+    game, where = explanations.get("pointing"), explanations.get("localization")
+    if game is None or where is None:
+        return []
+    mean = "-" if game["mean"] is None else f"{game['mean']:.3f}"
+    lines = [
+        f"pointing game, {game['method']} maps: {mean} over {len(game['attributes'])} "
+        f"attributes (tolerance {game['tolerance_pixels']:.1f} pixels)"
+    ]
+    for method, measures in where["methods"].items():
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {_with_bounds(found)}" for name, found in measures.items()
+        )
+        lines.append(f"  {method}: {told}")
+    return lines
+
+
+def _with_bounds(found: dict[str, Any]) -> str:
+    mean, low, high = (
+        "-" if found[key] is None else f"{found[key]:.3f}" for key in ("mean", "low", "high")
+    )
+    return f"{mean} ({low} to {high})"
 
 
 def parse(words: Sequence[str], prog: str) -> Evaluate:

@@ -1,151 +1,245 @@
-"""Where a map points, against regions that are known."""
+"""Where a map points, against regions that are known: every method, every measure, in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
-from maskatlas.cache import PackedImages
-from maskatlas.data import UNKNOWN
+from maskatlas.cases import Case
+from maskatlas.errors import DataError
+from maskatlas.evaluation.energy import energy_ratios
+from maskatlas.evaluation.examination import Examination
+from maskatlas.evaluation.intervals import Measured, Pairs, measure
+from maskatlas.evaluation.overlap import attention_iou, iou_at_others_level, iou_by_level
+from maskatlas.evaluation.pointing import TOLERANCE, distances, pointing_hits, points_into
 from maskatlas.explanations import explain
-from maskatlas.images import Preprocessing
-from maskatlas.metrics import mean_defined
-from maskatlas.model import AttributeNetwork
+from maskatlas.metrics import or_none
+from maskatlas.resampling import resampling_units
 
-TOLERANCE = 15 / 178
-"""Of the image's side: 15 pixels in an image of CelebA, 178 pixels wide."""
+__all__ = ["MEASURES", "TOLERANCE", "Localization", "localize", "points_into"]
+
+MEASURES = ("pointing", "energy_ratio", "iou", "attention_iou")
+"""In the order in which they are shown."""
+GEOMETRIC = ("energy_ratio",)
+"""Measures whose mean over attributes is the geometric one."""
+
+_BATCH = 16
 
 
-@dataclass(frozen=True)
-class PointingGame:
-    """How often the highest point of a map lies in the region that it should point at."""
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """Where the maps of several methods point."""
 
-    method: str
+    images: int
+    """Images that have an attribute with a known region."""
+    units: int
+    """People among them, or images where people are unknown: what intervals draw from."""
     tolerance_pixels: float
     """A point so far from the region, at the network's resolution, still hits."""
-    attributes: tuple[str, ...]
-    hits: tuple[int, ...]
-    images: tuple[int, ...]
-    """Images that have the attribute, and a known region for it."""
+    methods: Mapping[str, Mapping[str, Measured]]
+    """By method, then by measure; the first method is the one of reference."""
+    levels: Mapping[str, tuple[float, float]]
+    """Thresholds that the two halves of the people were judged at, chosen on the other half."""
+    cases: tuple[Case, ...]
+    """Of the method of reference: for each attribute the hit with the highest energy ratio, and the
+    miss with the lowest."""
 
     @property
-    def accuracy(self) -> Float[np.ndarray, " attribute"]:
-        """Hits over images, NaN for an attribute without any."""
-        pairs = zip(self.hits, self.images, strict=True)
-        return np.array([hits / images if images else np.nan for hits, images in pairs])
+    def reference(self) -> str:
+        """The method that the others are compared with."""
+        return next(iter(self.methods))
 
-    @property
-    def mean(self) -> float:
-        """Mean over the attributes that were played, NaN if none was."""
-        return mean_defined(self.accuracy)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the game as ``evaluation.json`` has it."""
-        rows = zip(self.attributes, self.hits, self.images, self.accuracy.tolist(), strict=True)
+    def pointing(self) -> dict[str, Any]:
+        """Return the pointing game of the method of reference: hits among images."""
+        game = self.methods[self.reference]["pointing"]
+        rows = {name: (bounds.mean, game.images[name]) for name, bounds in game.attributes.items()}
         return {
-            "method": self.method,
+            "method": self.reference,
             "tolerance_pixels": self.tolerance_pixels,
-            "mean": self.mean if any(self.images) else None,
+            "mean": or_none(game.overall.mean),
             "attributes": {
-                name: {"hits": hits, "images": images, "accuracy": accuracy}
-                for name, hits, images, accuracy in rows
-                if images
+                name: {"hits": round(mean * images), "images": images, "accuracy": mean}
+                for name, (mean, images) in rows.items()
             },
         }
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the cases' arrays."""
+        return {
+            "images": self.images,
+            "units": self.units,
+            "tolerance_pixels": self.tolerance_pixels,
+            "methods": {
+                method: {name: measured.to_json() for name, measured in measures.items()}
+                for method, measures in self.methods.items()
+            },
+            "iou_levels": {
+                method: [or_none(level) for level in levels]
+                for method, levels in self.levels.items()
+            },
+            "cases": [case.to_json() for case in self.cases],
+        }
 
-def pointing_game(
-    network: AttributeNetwork,
-    images: PackedImages,
-    labels: Float[Tensor, "image attribute"],
-    *,
-    method: str = "contribution",
-    progress: bool = False,
-) -> PointingGame:
-    """Play the pointing game (Zhang et al. 2018) on all images that have an attribute.
 
-    The highest point of the map hits if it lies within the tolerance of the attribute's region. A
-    map without a highest point, constant as it is, misses. A miss on a pixel of which nothing is
-    known does not count, and neither does an image whose region is unknown or empty.
+def localize(given: Examination) -> Localization:
+    """Judge where maps point, on all images that have an attribute and a known region for it.
 
-    Args:
-        network: In eval mode.
-        images: The dataset, preprocessed; its data has regions.
-        labels: 0, 1, or NaN where unknown; in the network's order.
-        method: One of :data:`maskatlas.explanations.METHODS`.
-        progress: Show a progress bar on a terminal.
+    An image whose region is unknown or empty does not count.
+
+    Raises:
+        DataError: No image has an attribute whose region is known.
     """
-    tolerance = TOLERANCE * network.config.image_size
-    played = np.zeros((2, len(network.attributes)), int)
-    device = next(network.parameters()).device
-    bar = tqdm(range(len(images)), desc="pointing", disable=None if progress else True, leave=False)
-    for index in bar:
-        present = torch.nonzero(labels[index] == 1).flatten().tolist()
-        regions = _regions(images, index, [network.attributes[k] for k in present])
-        if regions is None or not present:
+    tolerance = TOLERANCE * given.network.preprocessing.size
+    asked: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    cases: dict[tuple[int, bool], Case] = {}
+    for asking, maps in _passes(given):
+        away = distances(asking.regions)
+        found = [_scores(of_method, asking.regions, away, tolerance) for of_method in maps]
+        asked.append(np.stack([asking.images, asking.attributes]))
+        scores.append(np.stack(found, axis=1))
+        _keep_cases(cases, given, asking, maps[0], found[0])
+    if not asked:
+        raise DataError(
+            f"{given.images.data.path or given.images.data.source}: no image has an attribute of "
+            "the network and a known region for it; see docs/data.md for which attribute looks at "
+            "which part"
+        )
+    return _summary(given, np.concatenate(asked, axis=1), np.concatenate(scores), cases, tolerance)
+
+
+class _Asking(NamedTuple):
+    """Pairs of an image and an attribute that it has, where the right place is known."""
+
+    images: Int[np.ndarray, " pair"]
+    attributes: Int[np.ndarray, " pair"]
+    """Places among the network's."""
+    regions: UInt8[np.ndarray, "pair size size"]
+
+
+_Maps = list[Float[np.ndarray, "pair size size"]]
+
+
+def _passes(given: Examination) -> Iterator[tuple[_Asking, _Maps]]:
+    """Yield what can be asked of some images at a time, and the maps of each method for it."""
+    parameter = next(given.network.parameters())
+    present = torch.nonzero((given.labels == 1).any(1)).flatten()
+    hidden = None if given.progress else True
+    bar = tqdm(total=len(present), desc="explanations", disable=hidden, leave=False)
+    with bar:
+        for indices in present.split(_BATCH):
+            bar.update(len(indices))
+            asking = _asking(given, indices)
+            if asking is None:
+                continue
+            chosen, place = np.unique(asking.images, return_inverse=True)
+            rows, column = np.unique(asking.attributes, return_inverse=True)
+            names = [given.network.attributes[row] for row in rows]
+            pixels = given.images.batch(torch.from_numpy(chosen)).images
+            pixels = pixels.to(parameter.device).to(parameter.dtype) / 255
+            maps = [explain(given.network, pixels, method, names) for method in given.methods]
+            yield asking, [of_method.cpu().numpy()[place, column] for of_method in maps]
+
+
+def _asking(given: Examination, indices: Int64[Tensor, " image"]) -> _Asking | None:
+    """Return the pairs of these images, or None if there is none."""
+    data, names = given.images.data, given.network.attributes
+    columns = {row: data.attributes.index(n) for row, n in enumerate(names) if n in data.attributes}
+    found: list[tuple[int, int, np.ndarray]] = []
+    for index in indices.tolist():
+        regions = data.regions(index)
+        if regions is None:
             continue
-        pixels = images.batch(torch.tensor([index])).images.to(device, torch.float32) / 255
-        names = [network.attributes[k] for k in present]
-        maps = explain(network, pixels, method, names)[0].cpu().numpy()
-        for k, values, region in zip(present, maps, regions, strict=True):
-            outcome = points_into(values, region, tolerance)
-            if outcome is not None:
-                played[:, k] += outcome, 1
-    return PointingGame(
-        method=method,
-        tolerance_pixels=tolerance,
-        attributes=network.attributes,
-        hits=tuple(played[0].tolist()),
-        images=tuple(played[1].tolist()),
-    )
+        for row in torch.nonzero(given.labels[index] == 1).flatten().tolist():
+            region = given.network.preprocessing.region(regions[columns[row]].numpy())
+            if (region == 1).any():
+                found.append((index, row, region))
+    if not found:
+        return None
+    images, rows, regions_found = zip(*found, strict=True)
+    return _Asking(np.array(images), np.array(rows), np.stack(regions_found))
 
 
-def points_into(
-    values: Float[np.ndarray, "height width"],
-    region: UInt8[np.ndarray, "height width"],
+def _scores(
+    maps: Float[np.ndarray, "pair size size"],
+    regions: UInt8[np.ndarray, "pair size size"],
+    away: Float[np.ndarray, "pair size size"],
     tolerance: float,
-) -> bool | None:
-    """Return whether the highest point lies within the tolerance of the region.
-
-    Args:
-        values: The map.
-        region: 1 inside, 0 outside, 255 unknown.
-        tolerance: In pixels, between centres.
-
-    Returns:
-        None if that cannot be said: no pixel is known to be inside, or the point misses on a pixel
-        of which nothing is known.
-    """
-    inside = np.argwhere(region == 1)
-    if not len(inside):
-        return None
-    if values.max() == values.min():
-        return False
-    point = np.array(np.unravel_index(values.argmax(), values.shape))
-    if (np.square(inside - point).sum(axis=1) <= tolerance**2).any():
-        return True
-    return None if region[tuple(point)] == UNKNOWN else False
+) -> Float[np.ndarray, "pair score"]:
+    """Return pointing, energy ratio, Attention-IoU, and the IoU at every level."""
+    alone = (
+        pointing_hits(maps, regions, away, tolerance),
+        energy_ratios(maps, regions),
+        attention_iou(maps, regions),
+    )
+    return np.column_stack([*alone, iou_by_level(maps, regions)])
 
 
-def _regions(
-    images: PackedImages, index: int, names: Sequence[str]
-) -> UInt8[np.ndarray, "attribute size size"] | None:
-    """Return the regions of the named attributes as the network would see them, 255 unknown."""
-    regions = images.data.regions(index)
-    if regions is None:
-        return None
-    known = images.data.attributes
-    preprocessing: Preprocessing = images.preprocessing
-    size = preprocessing.size
-    found = [
-        preprocessing.region(regions[known.index(name)].numpy())
-        if name in known
-        else np.full((size, size), UNKNOWN, np.uint8)
-        for name in names
+def _keep_cases(
+    cases: dict[tuple[int, bool], Case],
+    given: Examination,
+    asking: _Asking,
+    maps: Float[np.ndarray, "pair size size"],
+    scores: Float[np.ndarray, "pair score"],
+) -> None:
+    """Keep the clearest hit and the clearest miss of each attribute so far."""
+    for pair, (hit, energy) in enumerate(scores[:, :2].tolist()):
+        if np.isnan(hit):
+            continue
+        index, row = int(asking.images[pair]), int(asking.attributes[pair])
+        kept = cases.get((row, bool(hit)))
+        if kept and (energy <= kept.energy_ratio if hit else energy >= kept.energy_ratio):
+            continue
+        pixels = given.images.batch(torch.tensor([index])).images[0]
+        cases[row, bool(hit)] = Case(
+            method=given.methods[0],
+            attribute=given.network.attributes[row],
+            image_name=given.images.data.names[index],
+            hit=bool(hit),
+            energy_ratio=energy,
+            image=pixels.permute(1, 2, 0).numpy().copy(),
+            region=asking.regions[pair],
+            map=maps[pair].astype(np.float32),
+        )
+
+
+def _summary(
+    given: Examination,
+    asked: Int[np.ndarray, "2 pair"],
+    scores: Float[np.ndarray, "pair method score"],
+    cases: Mapping[tuple[int, bool], Case],
+    tolerance: float,
+) -> Localization:
+    """Return means and intervals of everything that was judged."""
+    data = given.images.data
+    known = None if data.identities is None else data.identities.numpy()
+    units = resampling_units(len(data), known)[asked[0]]
+    pairs = Pairs(asked[0], asked[1], units, given.network.attributes)
+    overlaps = [
+        iou_at_others_level(scores[:, m, 3:], pairs.attributes, pairs.second_half)
+        for m in range(len(given.methods))
     ]
-    return np.stack(found) if found else None
+    iou = np.stack([values for values, _ in overlaps], axis=1)
+    values = (scores[:, :, 0], scores[:, :, 1], iou, scores[:, :, 2])
+    measured = {
+        name: measure(table, given.methods, pairs, geometric=name in GEOMETRIC, seed=given.seed)
+        for name, table in zip(MEASURES, values, strict=True)
+    }
+    return Localization(
+        images=len(np.unique(pairs.images)),
+        units=len(np.unique(units)),
+        tolerance_pixels=tolerance,
+        methods={
+            method: {name: by_method[method] for name, by_method in measured.items()}
+            for method in given.methods
+        },
+        levels={
+            method: levels for method, (_, levels) in zip(given.methods, overlaps, strict=True)
+        },
+        cases=tuple(cases[key] for key in sorted(cases, key=lambda key: (key[0], not key[1]))),
+    )

@@ -1,0 +1,129 @@
+"""Do the maps of a network say the truth: every subject that they are judged on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from maskatlas.cache import PackedImages
+from maskatlas.cases import Case
+from maskatlas.data import AttributeDataset
+from maskatlas.errors import ConfigError, DataError
+from maskatlas.evaluation.examination import Examination, Judgement
+from maskatlas.evaluation.localization import Localization, localize
+from maskatlas.explanations import SLOW, explainers
+from maskatlas.inference import labels_for
+from maskatlas.model import AttributeNetwork
+
+ALL = "all"
+"""Stands for every method, the slow ones too."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A question that maps are judged on."""
+
+    judge: Callable[[Examination], Judgement]
+    needs_regions: bool = False
+
+
+SUBJECTS: Mapping[str, Subject] = {"localization": Subject(localize, needs_regions=True)}
+"""By the name of their section in ``evaluation.json``, in the order in which they are judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExplanationEvaluation:
+    """What came out of every subject that the data allow to be judged."""
+
+    methods: tuple[str, ...]
+    subjects: Mapping[str, Judgement]
+    """By name; see :data:`SUBJECTS`."""
+
+    @property
+    def localization(self) -> Localization | None:
+        """Where the maps point; None where no region is known."""
+        found = self.subjects.get("localization")
+        return found if isinstance(found, Localization) else None
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Maps that hit and maps that missed, to be shown."""
+        return self.localization.cases if self.localization else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the section of ``evaluation.json``: the pointing game first, then each subject."""
+        pointing = {"pointing": self.localization.pointing()} if self.localization else {}
+        return pointing | {name: dict(found.to_json()) for name, found in self.subjects.items()}
+
+
+def evaluate_explanations(
+    network: AttributeNetwork,
+    data: AttributeDataset,
+    *,
+    methods: Sequence[str] | None = None,
+    attributes: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> ExplanationEvaluation:
+    """Judge the maps that a network can be explained by.
+
+    Args:
+        network: In eval mode.
+        data: Images with labels; with regions, if it shall be said where maps point.
+        methods: Names that :func:`maskatlas.explain` knows for this network, ``all`` for every one.
+            None means all but those that take many passes for one map
+            (:data:`maskatlas.explanations.SLOW`). The others are compared with the first.
+        attributes: Names; None means all. Only these are judged, and counted in the means.
+        seed: Of the bootstrap draws.
+        progress: Show progress bars on a terminal.
+
+    Raises:
+        ConfigError: A method or an attribute that this network does not have, or none.
+        DataError: No image, no attribute in common, or nothing that could be judged on this data.
+    """
+    chosen = chosen_methods(network, methods)
+    where = data.path or data.source
+    if not len(data):
+        raise DataError(f"{where}: no image to judge explanations on")
+    due = {name: s for name, s in SUBJECTS.items() if data.has_regions or not s.needs_regions}
+    if not due:
+        raise DataError(
+            f"{where}: explanations are judged against regions, and this data "
+            "has none; see docs/data.md for how to add masks/, or leave --explanations out"
+        )
+    images = PackedImages(data, network.preprocessing, progress=progress)
+    labels = labels_for(network, images.data)
+    labels[:, ~_asked(network, attributes)] = torch.nan
+    given = Examination(network, images, labels, chosen, seed=seed, progress=progress)
+    return ExplanationEvaluation(chosen, {name: s.judge(given) for name, s in due.items()})
+
+
+def _asked(
+    network: AttributeNetwork, attributes: Sequence[str] | None
+) -> Bool[Tensor, " attribute"]:
+    asked = torch.zeros(len(network.attributes), dtype=torch.bool)
+    asked[network.attribute_indices(attributes)] = True
+    return asked
+
+
+def chosen_methods(network: AttributeNetwork, methods: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the methods that are judged, each once, in the order asked for.
+
+    Raises:
+        ConfigError: A method that this network does not have, or none.
+    """
+    known = explainers(network)
+    if methods is None:
+        return tuple(name for name in known if name not in SLOW)
+    if list(methods) == [ALL]:
+        return tuple(known)
+    if unknown := [name for name in methods if name not in known]:
+        raise ConfigError(
+            f"methods: expected some of {', '.join(known)}, or {ALL}; found {unknown[0]!r}"
+        )
+    if not methods:
+        raise ConfigError(f"methods: expected one of {', '.join(known)}, or {ALL}; found none")
+    return tuple(dict.fromkeys(methods))

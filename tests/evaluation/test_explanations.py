@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskatlas.errors import ConfigError, DataError
+from maskatlas.evaluation import evaluate_explanations
+from maskatlas.evaluation.explanations import SUBJECTS, chosen_methods
+from maskatlas.explanations import METHODS, SLOW
+from networks import make_dataset, make_network
+
+NETWORK = make_network(2, channels=3, image_size=12)
+
+
+def data_with_regions() -> object:
+    regions = np.zeros((2, 14, 12), np.uint8)
+    regions[:, 3:8, 4:9] = 1
+    return make_dataset([[1, 1], [1, 0], [0, 1]], 2, size=(14, 12), regions=[regions] * 3)
+
+
+def test_all_methods_are_judged_on_every_subject_but_those_that_take_long() -> None:
+    found = evaluate_explanations(NETWORK, data_with_regions())
+    assert found.methods == tuple(method for method in METHODS if method not in SLOW)
+    assert list(found.subjects) == list(SUBJECTS)
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert list(told) == ["pointing", *SUBJECTS]
+    assert list(told["localization"]["methods"]) == list(found.methods)
+    assert found.cases == found.localization.cases != ()
+
+
+def test_methods_are_those_asked_for_in_that_order() -> None:
+    assert chosen_methods(NETWORK, ["all"]) == METHODS
+    assert chosen_methods(NETWORK, ["mask", "centre", "mask"]) == ("mask", "centre")
+    plain = make_network(2, subnetworks=False)
+    assert chosen_methods(plain, None)[:2] == ("contribution", "grad-cam")
+    with pytest.raises(ConfigError, match=r"expected some of contribution, grad-cam.*found 'mask'"):
+        chosen_methods(plain, ["mask"])
+    with pytest.raises(ConfigError, match="found none"):
+        chosen_methods(plain, [])
+
+
+def test_attributes_that_are_not_asked_for_are_left_out_of_every_mean() -> None:
+    data = data_with_regions()
+    both = evaluate_explanations(NETWORK, data, methods=["centre"])
+    one = evaluate_explanations(NETWORK, data, methods=["centre"], attributes=["Male"])
+    assert list(both.localization.methods["centre"]["pointing"].attributes) == ["Smiling", "Male"]
+    measured = one.localization.methods["centre"]["energy_ratio"]
+    assert list(measured.attributes) == ["Male"]
+    assert measured.overall.mean == measured.attributes["Male"].mean
+    with pytest.raises(ConfigError, match="does not know it"):
+        evaluate_explanations(NETWORK, data, attributes=["Mal"])
+
+
+def test_the_network_is_left_in_peace() -> None:
+    before = {name: value.clone() for name, value in NETWORK.state_dict().items()}
+    evaluate_explanations(NETWORK, data_with_regions(), methods=["all"])
+    assert all(parameter.grad is None for parameter in NETWORK.parameters())
+    assert all((NETWORK.state_dict()[name] == value).all() for name, value in before.items())
+    assert not NETWORK.training
+
+
+def test_what_cannot_be_judged_is_told() -> None:
+    with pytest.raises(DataError, match=r"regions.*leave --explanations out"):
+        evaluate_explanations(NETWORK, make_dataset(3, 2))
+    with pytest.raises(DataError, match="no image"):
+        evaluate_explanations(NETWORK, data_with_regions().subset([]))
