@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskatlas.comparison.catalogue import find_systems, systems
 from maskatlas.comparison.comparing import compare
-from maskatlas.comparison.systems import NetworkSystem
+from maskatlas.comparison.system import NetworkSystem
 from maskatlas.errors import ConfigError
 from maskatlas.model import AttributeNetwork
 

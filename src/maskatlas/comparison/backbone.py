@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from maskatlas.comparison import subnets
 from maskatlas.comparison.networks import RefittedNetwork, refit
-from maskatlas.comparison.systems import Fitted, Job, NetworkSystem
+from maskatlas.comparison.system import Fitted, Job, NetworkSystem
 from maskatlas.config import ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.errors import CheckpointError, ConfigError

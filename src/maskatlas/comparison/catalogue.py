@@ -22,7 +22,7 @@ from maskatlas.comparison.images import ImagesWithRegions
 from maskatlas.comparison.lnets_anet import LNetsANet
 from maskatlas.comparison.majority import Majority
 from maskatlas.comparison.mt_rbm_pca import multi_task_rbm
-from maskatlas.comparison.systems import NetworkSystem, System
+from maskatlas.comparison.system import NetworkSystem, System
 from maskatlas.errors import ConfigError
 
 VARIANTS = """\

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskatlas.cache import PackedImages
 from maskatlas.comparison.catalogue import find_systems, systems
 from maskatlas.comparison.measuring import measured
-from maskatlas.comparison.systems import Job, System
+from maskatlas.comparison.system import Job, System
 from maskatlas.comparison.table import Costs, Entry, table
 from maskatlas.config import Config, to_mapping
 from maskatlas.data import AttributeDataset
@@ -153,13 +153,13 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
     path = folder / RESULT
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        costs = Costs(**record["costs"])
-        before, note = record["asked"], str(record["note"])
+        costs, note = Costs(**record["costs"]), str(record["note"])
+        changed = differences(record["asked"], asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); remove the folder, and the system is trained again"
+            f"{path}: damaged ({error!r}); remove the folder, and the system is trained again"
         ) from error
-    if changed := differences({**asked, **before}, asked):
+    if changed:
         raise ConfigError(
             f"{path}: the system was asked for something else ({'; '.join(changed)}); compare with "
             "the same, or choose another --out"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from maskatlas.cache import PackedImages
 from maskatlas.comparison.linear_svm import LinearSVMs, fit_svms
-from maskatlas.comparison.systems import Fitted, Job
+from maskatlas.comparison.system import Fitted, Job
 from maskatlas.data import AttributeDataset, epoch_order
 from maskatlas.images import Preprocessing
 from maskatlas.tensorfile import load_tensors, save_tensors

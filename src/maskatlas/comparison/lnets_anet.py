@@ -28,7 +28,7 @@ from maskatlas.comparison import plain
 from maskatlas.comparison.images import ImagesWithIdentities
 from maskatlas.comparison.linear_svm import LinearSVMs, fit_svms
 from maskatlas.comparison.networks import ClassifierNetwork
-from maskatlas.comparison.systems import Fitted, Job, NetworkSystem, parameters, seconds
+from maskatlas.comparison.system import Fitted, Job, NetworkSystem, parameters, seconds
 from maskatlas.config import Config, ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device

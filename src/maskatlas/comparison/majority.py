@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskatlas.cache import PackedImages
-from maskatlas.comparison.systems import Fitted, Job
+from maskatlas.comparison.system import Fitted, Job
 from maskatlas.data import AttributeDataset
 from maskatlas.tensorfile import load_tensors, save_tensors
 from maskatlas.training_data import open_data

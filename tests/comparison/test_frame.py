@@ -1,0 +1,280 @@
+"""The frame: systems by name, how sure figures are, how long is trained, what is written."""
+
+import csv
+import io
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskatlas.cache import PackedImages
+from maskatlas.comparison import compare, find_systems, open_network, systems
+from maskatlas.comparison.budget import within_minutes
+from maskatlas.comparison.comparing import judged_on
+from maskatlas.comparison.images import ImagesWithRegions
+from maskatlas.comparison.intervals import drawn_metrics
+from maskatlas.comparison.measuring import measured
+from maskatlas.comparison.networks import ClassifierNetwork
+from maskatlas.comparison.table import Costs, Entry, csv_text, mean_draws, table
+from maskatlas.errors import CheckpointError, ConfigError, DataError
+from maskatlas.interruption import Interrupted
+from maskatlas.metrics import METRICS, attribute_metrics
+from maskatlas.model import build_network
+from maskatlas.optimization import Optimization
+from maskatlas.report.comparison import write_comparison
+from networks import Regions, make_dataset
+from reference import comparison as reference
+from small_runs import at_step, small_config
+
+LISTED = tuple(
+    """
+    majority plain subnets no-masks shared-mask no-one-plus no-reconstructor no-multilabel no-l1
+    abn abn-residual gain gain-regions wig dilation facetracer lnets-anet mt-rbm-pca
+    """.split()  # noqa: SIM905, as the command line names them
+)
+
+
+def test_the_list_is_complete_and_each_says_what_it_is() -> None:
+    known = systems()
+    assert tuple(known) == LISTED
+    assert all(system.name == name and system.title for name, system in known.items())
+    assert len({system.title for system in known.values()}) == len(LISTED)
+
+
+def test_systems_are_found_by_name_once_each() -> None:
+    found = find_systems(["wig:silu", "plain", "dilation:3", "plain"])
+    assert [system.name for system in found] == ["wig:silu", "plain", "dilation:3"]
+    for wrong, hint in (("plane", "did you mean plain"), ("wig:tanh", ""), ("plain:x", "")):
+        with pytest.raises(ConfigError, match=f"system '{wrong}'.*{hint}"):
+            find_systems([wrong])
+
+
+def test_draws_against_images_in_a_row_as_often_as_drawn() -> None:
+    random = np.random.default_rng(0)
+    scores = np.round(random.normal(0, 1, (15, 4)), 1)  # some are equal
+    labels = random.choice([0.0, 1.0, np.nan], (15, 4), p=[0.5, 0.3, 0.2])
+    labels[:, 3] = 0
+    labels[:, 2] = np.nan
+    scores[:, 1] = -1
+    weights = random.poisson(1, (15, 9)).astype(np.uint8)
+    weights[:, 8] = 0
+    found, expected = (
+        drawn_metrics(scores, labels, weights),
+        reference.drawn_metrics(scores, labels, weights),
+    )
+    for name in METRICS:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-12, err_msg=name)
+    assert np.isfinite(found["auroc"][:8, 0]).any()
+
+
+def test_means_run_over_what_a_draw_defines() -> None:
+    draws = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
+    np.testing.assert_array_equal(mean_draws(draws), [2.0, np.nan])
+
+
+def entries(data, *names: str) -> list[Entry]:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(len(names), *data.labels.shape, generator=generator)
+    costs = Costs(60.0, 1.5, 1234, None)
+    return [
+        Entry(n, n.title(), s, costs, "<i>note</i>") for n, s in zip(names, scores, strict=True)
+    ]
+
+
+def test_the_table_holds_metrics_intervals_and_differences_on_the_same_draws() -> None:
+    data = replace(make_dataset(40, 3), identities=torch.arange(40) // 2)
+    made = entries(data, "plain", "subnets", "abn")
+    result = table([*made, replace(made[1], name="again")], data, skipped={"gain": "why"}, seed=3)
+    json.dumps(result, allow_nan=False)
+    assert result["reference"] == "subnets"
+    assert result["interval"] == {"level": 0.95, "replicates": 200, "units": 20, "people": True}
+    for entry, row in zip(made, result["systems"], strict=False):
+        metrics = attribute_metrics(entry.scores.double().numpy(), data.labels.numpy())
+        for name, value in metrics.mean().items():
+            figure = row["mean"][name]
+            assert figure["value"] == pytest.approx(value)
+            assert figure["low"] < figure["high"]
+            ours = result["systems"][1]["mean"][name]["value"]
+            assert row["difference"][name]["value"] == pytest.approx(value - ours)
+        for k, attribute in enumerate(data.attributes):
+            found = row["attributes"][attribute]["auroc"]["value"]
+            assert found == pytest.approx(metrics.auroc[k])
+    assert result["systems"][3]["difference"]["auroc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_published_numbers_stand_apart_and_only_where_they_say_something() -> None:
+    data = make_dataset(20, ["Smiling", "Male", "Wearing_Hat"])
+    result = table(entries(data, "plain"), data, skipped={}, seed=0)
+    column = result["published"]["columns"]["facetracer"]
+    assert column["attributes"]["Smiling"] == 89
+    assert column["mean"] == pytest.approx(np.mean(list(column["attributes"].values())))
+    assert not [name for name in result["published"]["columns"] if name.startswith("positive")]
+    rows = list(csv.DictReader(io.StringIO(csv_text(result))))
+    assert {row["origin"] for row in rows} == {"measured", "published"}
+    measured_ = [row for row in rows if row["origin"] == "measured"]
+    assert [row["attribute"] for row in measured_] == ["mean", *data.attributes]
+    assert float(measured_[0]["accuracy"]) == result["systems"][0]["mean"]["accuracy"]["value"]
+    one = next(r for r in rows if (r["system"], r["attribute"]) == ("facetracer", "Smiling"))
+    assert float(one["accuracy"]) == 0.89
+    assert not one["auroc"]
+    for other in (replace(data, source="faces"), make_dataset(20, ["Fish", "Bird"])):
+        assert table(entries(other, "plain"), other, skipped={}, seed=0)["published"] is None
+
+
+def test_the_page_tells_all_and_takes_names_for_text(tmp_path: Path) -> None:
+    data = make_dataset(20, ["Smiling", "<script>alert(1)</script>"])
+    result = table(entries(data, "plain", "subnets"), data, skipped={"gain": "a & b"}, seed=0)
+    (tmp_path / "comparison.json").write_text(json.dumps(result))
+    page = write_comparison(tmp_path).read_text()
+    assert "<script>alert" not in page
+    assert "<i>note</i>" not in page
+    for text in (
+        "How far from <bdi>subnets</bdi>",
+        "gain</bdi> is left out: a &amp; b.",
+        "What was published",
+        "1,234",
+    ):
+        assert text in page
+    figure = result["systems"][0]["mean"]["accuracy"]
+    assert f"{100 * figure['value']:.2f}" in page
+    assert f"{100 * figure['low']:.2f} to {100 * figure['high']:.2f}" in page
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(ValueError, match="damaged"):
+        write_comparison(tmp_path)
+    with pytest.raises(ValueError, match="make it with `maskatlas compare`"):
+        write_comparison(tmp_path / "none")
+
+
+def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None:
+    config = small_config(images=60, batch=12, epochs=2)
+    names = ["majority", "plain", "abn"]
+    whole = compare(config, tmp_path / "whole", names=names)
+    with pytest.MonkeyPatch.context() as patch:
+        at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            compare(config, tmp_path / "parts", names=["majority", "plain"])
+    assert not (tmp_path / "parts" / "plain" / "result.json").exists()
+    parts = compare(config, tmp_path / "parts", names=names)
+    for one, other in zip(whole["systems"], parts["systems"], strict=True):
+        assert one["mean"] == other["mean"]
+        assert one["attributes"] == other["attributes"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskatlas.comparison.system.train", None)
+        assert compare(config, tmp_path / "parts", names=names) == parts
+    other = replace(config, seed=4)
+    with pytest.raises(
+        ConfigError, match=r"asked for something else.*seed: it has 0, asked for is 4"
+    ):
+        compare(other, tmp_path / "parts", names=names)
+    path = tmp_path / "parts" / "plain" / "result.json"
+    path.write_text("{}")
+    with pytest.raises(CheckpointError, match=r"damaged.*remove the folder"):
+        compare(config, tmp_path / "parts", names=names)
+    network = open_network("abn", tmp_path / "whole" / "abn" / "model")
+    assert not network.training
+    card = (tmp_path / "whole" / "abn" / "model" / "README.md").read_text()
+    assert "open_network" in card
+    assert "from_pretrained" not in card
+    with pytest.raises(CheckpointError):
+        open_network("gain", tmp_path / "whole" / "abn" / "model")
+    with pytest.raises(ConfigError, match="one that is a network"):
+        open_network("majority", tmp_path / "whole" / "majority")
+
+
+def test_a_system_that_the_data_does_not_suit_is_left_out_or_refused_if_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_dataset(20, 2)
+    monkeypatch.setattr("maskatlas.comparison.comparing.judged_on", lambda *_: data)
+    few = {name: system for name, system in systems().items() if name == "gain-regions"}
+    monkeypatch.setattr("maskatlas.comparison.comparing.systems", lambda: few)
+    result = compare(small_config(), tmp_path)
+    assert list(result["skipped"]) == ["gain-regions"]
+    assert (result["systems"], result["reference"]) == ([], None)
+    with pytest.raises(DataError, match="gain-regions: it learns from regions"):
+        compare(small_config(), tmp_path, names=["gain-regions"])
+
+
+def test_bad_settings_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    for settings, message in (
+        ({"names": ["nothing"]}, "system 'nothing'"),
+        ({"minutes": 0.0}, "minutes: expected a number above 0, found 0"),
+        ({"split": "some"}, "split: expected train, val or test, found 'some'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            compare(small_config(), tmp_path / "out", **{"names": ["plain"], **settings})
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_test_split_the_validation_images_judge() -> None:
+    config = small_config(images=9)  # of ten faces in a row, the last is for testing
+    assert judged_on(config, "test").split == "val"
+    assert judged_on(small_config(images=20), "test").split == "test"
+
+
+def test_as_many_epochs_as_fit_and_no_more_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(images=60, batch=12, epochs=50)
+    monkeypatch.setattr("maskatlas.comparison.budget._seconds_of_a_step", lambda _: 3.0)
+    monkeypatch.setattr("maskatlas.comparison.budget.time.perf_counter", lambda: 0.0)
+
+    def fitted(minutes: float):
+        return within_minutes(config, minutes, build_network, PackedImages)
+
+    assert fitted(1.0).train.epochs == 5  # 48 images, four steps of 3 s
+    assert fitted(1000.0).train.epochs == 50
+    assert replace(fitted(1.0), train=config.train) == config
+    short = fitted(0.1)
+    assert (short.train.epochs, short.limit) == (1, 24)
+    with pytest.raises(ConfigError, match="minutes"):
+        fitted(0.0)
+
+
+def test_a_bounded_system_goes_on_with_what_it_found_to_fit(tmp_path: Path) -> None:
+    config = small_config(images=60, batch=12, epochs=3)
+    (plain,) = find_systems(["plain"])
+    result = compare(config, tmp_path, names=["plain"], minutes=5.0)
+    assert result["systems"][0]["note"] == "3 epochs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maskatlas.comparison.system.within_minutes", None)
+        (tmp_path / "plain" / "result.json").unlink()
+        again = compare(config, tmp_path, names=["plain"], minutes=5.0)
+    assert again["systems"][0]["mean"] == result["systems"][0]["mean"]
+    assert plain.name == "plain"
+
+
+def test_memory_above_what_was_held_is_measured() -> None:
+    with measured(torch.device("cpu")) as cost:
+        block = torch.ones(40 * 2**20, dtype=torch.uint8)
+        del block
+    if cost.peak_bytes is None:
+        pytest.skip("this system does not tell")
+    assert 36 * 2**20 < cost.peak_bytes < 80 * 2**20
+
+
+class Witness(ClassifierNetwork):
+    """Remembers what it was given to learn from."""
+
+    def forward(self, images, supervision=None):
+        self.given = images, supervision
+        return super().forward(images)
+
+
+def test_regions_move_with_their_images() -> None:
+    data = make_dataset(12, 1, size=(16, 16))
+    red = [data.images.pixels[i][None, :, :, 0] // 128 for i in range(12)]
+    data = replace(data, regions_of=Regions(red))
+    config = small_config(batch=8, shift=3, flip=True)
+    network = Witness(config.model, data.attributes)
+    images = ImagesWithRegions(data, network.preprocessing)
+    optimization = Optimization(config, network, images, torch.device("cpu"))
+    for _ in range(2):
+        optimization.step()
+        pixels, supervision = network.given
+        expected = (pixels[:, :1] * 255).round() >= 128
+        assert torch.equal(supervision.regions == 1, expected)
+        assert expected.any()
+        assert not expected.all()
