@@ -1,21 +1,23 @@
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from linear_networks import LinearNetwork, examine, seen
+from maskatlas.analysis import Atlas
 from maskatlas.errors import ConfigError, DataError
 from maskatlas.evaluation.intervals import Bounds
 from maskatlas.evaluation.shortcuts import (
     Moved,
-    PairEvidence,
     ShortcutPoint,
     planted_pair,
     shortcut_curve,
     shortcut_point,
     source_share,
 )
+from maskatlas.pairs import AttributePair, Estimate
 from networks import make_dataset
 
 NAMES = ("Smiling", "Male", "Young")
@@ -60,20 +62,28 @@ def test_what_belongs_to_both_counts_in_neither() -> None:
     assert source_share(np.array([[1.0, 50, 3]]), own, source) == 0.75
 
 
-def test_the_planted_pair_has_a_place_among_all() -> None:
-    q_values = np.array([[NAN, 0.01, 0.2], [0.01, NAN, 0.01], [0.2, 0.01, NAN]])
-    strength = np.array([[1, 0.3, 0.9], [0.3, 1, 0.5], [0.9, 0.5, 1]])
-    evidence = PairEvidence(strength, q_values)
-    first, second, third = (planted_pair(evidence, *pair) for pair in ((2, 1), (0, 1), (2, 0)))
-    assert [pair.place for pair in (first, second, third)] == [1, 2, 3]
-    assert [pair.found for pair in (first, second, third)] == [True, False, False]
-    assert first.named == 2
-    assert third.q_value == 0.2
-    unsure = planted_pair(PairEvidence(strength, q_values * 10), 1, 2)
-    assert (unsure.place, unsure.named, unsure.found) == (1, 0, False)
-    undefined = planted_pair(PairEvidence(np.full((3, 3), NAN), np.full((3, 3), NAN)), 0, 1)
-    assert undefined.to_json()["q_value"] is None
-    assert not undefined.found
+def pair(first: str, second: str, labels: float, following: float) -> AttributePair:
+    by_masks, by_labels, by_scores = (
+        Estimate(0.4, 0.3, 0.5, NAN, q) for q in (NAN, labels, following)
+    )
+    return AttributePair(first, second, by_masks, NAN, 0, by_labels, by_scores, first, "both")
+
+
+def test_the_planted_pair_has_a_place_among_the_suspects() -> None:
+    pairs = [
+        pair("Smiling", "Male", 0.01, 0.02),
+        pair("Smiling", "Young", 0.04, 0.03),
+        pair("Male", "Young", NAN, 0.2),
+    ]
+    atlas = Mock(spec=Atlas)
+    atlas.attribute_pairs.return_value = tuple(pairs)
+    atlas.suspected_shortcuts.return_value = (pairs[1], pairs[0])
+    found = planted_pair(atlas, "Young", "Smiling")
+    assert (found.place, found.suspected, found.q_value, found.first) == (1, 2, 0.04, True)
+    found = planted_pair(atlas, "Male", "Smiling")
+    assert (found.place, found.q_value, found.first) == (2, 0.02, False)
+    found = planted_pair(atlas, "Male", "Young")
+    assert found.to_json() == {"q_value": None, "place": None, "suspected": 2}
 
 
 def test_a_network_that_looks_at_the_source_is_seen_to() -> None:

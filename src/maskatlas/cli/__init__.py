@@ -31,6 +31,7 @@ VERBS = {
     "train": "train a network on labelled images, into a run folder",
     "analyze": "draw the atlas of a run: mask statistics, correlations, groups",
     "evaluate": "is the network right, and do its explanations hold",
+    "shortcuts": "plant a shortcut in rendered faces, and see whether the explanations find it",
     "predict": "scores of one's own images",
     "explain": "overlays and numbers for one's own images",
     "report": "one self-contained report.html of a run",

@@ -8,12 +8,13 @@ fall with it?
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from maskatlas.analysis import Atlas
 from maskatlas.cache import PackedImages
 from maskatlas.errors import DataError
 from maskatlas.evaluation.examination import Examination
@@ -26,41 +27,30 @@ from maskatlas.metrics import mean_defined, or_none
 IMAGES = 200
 """Maps are looked at on at most so many images, unless told otherwise."""
 MEASURES = ("share", "pointing_own", "pointing_source")
-LEVEL = 0.05
-"""Pairs are named at this false-discovery rate."""
-
-
-class PairEvidence(NamedTuple):
-    """What an atlas says of every two attributes, in the network's order."""
-
-    strength: Float[np.ndarray, "attribute attribute"]
-    """How alike they are; NaN where undefined."""
-    q_values: Float[np.ndarray, "attribute attribute"]
-    """Smallest false-discovery rate at which a pair would be named; NaN where undefined."""
 
 
 @dataclass(frozen=True)
 class PlantedPair:
-    """Whether the atlas names the planted pair."""
+    """Whether the atlas names the planted pair among the suspected shortcuts."""
 
     q_value: float
-    place: int
-    """From 1, among all pairs: the lowest q first, of equals the strongest."""
-    named: int
-    """Number of pairs that are named, this one or others."""
+    """The false-discovery rate at which it is named: the higher one of labels and scores."""
+    place: int | None
+    """From 1, the worst suspect first; None if it is not suspected."""
+    suspected: int
+    """Number of pairs that are, this one or others."""
 
     @property
-    def found(self) -> bool:
-        """Whether it is named, and before all others."""
-        return self.place == 1 and self.q_value <= LEVEL
+    def first(self) -> bool:
+        """Whether it is named before all others."""
+        return self.place == 1
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``shortcuts.json`` has it."""
         return {
             "q_value": or_none(self.q_value),
             "place": self.place,
-            "named": self.named,
-            "found": self.found,
+            "suspected": self.suspected,
         }
 
 
@@ -93,7 +83,7 @@ class ShortcutPoint:
     counter_accuracy: float
     """On the counter-examples, where they differ."""
     pair: PlantedPair | None
-    """None without evidence on pairs."""
+    """None without an atlas."""
     methods: tuple[Moved, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +136,7 @@ def shortcut_point(
     given: Examination,
     planted: tuple[str, str, float],
     *,
-    pairs: PairEvidence | None = None,
+    atlas: Atlas | None = None,
     limit: int = IMAGES,
 ) -> ShortcutPoint:
     """Judge one network on images in which nothing is planted.
@@ -154,7 +144,7 @@ def shortcut_point(
     Args:
         given: The network, images with regions, and the methods.
         planted: Attribute, source, and the probability in the network's training data.
-        pairs: What the network's atlas says of every two attributes.
+        atlas: Of the network, with confidence, on data like those that it was trained on.
         limit: Most images for maps, spread evenly over those that have both.
 
     Raises:
@@ -179,7 +169,7 @@ def shortcut_point(
         probability=probability,
         accuracy=mean_defined(right[own == other]),
         counter_accuracy=mean_defined(right[own != other]),
-        pair=None if pairs is None else planted_pair(pairs, rows[0], rows[1]),
+        pair=None if atlas is None else planted_pair(atlas, attribute, source),
         methods=_moved(given, (attribute, source), limit),
     )
 
@@ -206,17 +196,15 @@ def shortcut_curve(points: Sequence[ShortcutPoint]) -> ShortcutCurve:
     )
 
 
-def planted_pair(pairs: PairEvidence, attribute: int, source: int) -> PlantedPair:
-    """Return where the planted pair stands among all pairs; undefined ones stand last."""
-    upper = np.triu_indices(len(pairs.q_values), 1)
-    q_values, strength = pairs.q_values[upper], pairs.strength[upper]
-    order = np.lexsort((-np.nan_to_num(strength, nan=-np.inf), q_values))
-    wanted = tuple(sorted((attribute, source)))
-    ranked = [(int(upper[0][index]), int(upper[1][index])) for index in order]
+def planted_pair(atlas: Atlas, attribute: str, source: str) -> PlantedPair:
+    """Return where the planted pair stands among those that the atlas suspects."""
+    wanted = {attribute, source}
+    suspects = [{pair.first, pair.second} for pair in atlas.suspected_shortcuts()]
+    (pair,) = (p for p in atlas.attribute_pairs() if {p.first, p.second} == wanted)
     return PlantedPair(
-        q_value=float(pairs.q_values[attribute, source]),
-        place=1 + ranked.index((wanted[0], wanted[1])),
-        named=int((q_values <= LEVEL).sum()),
+        q_value=float(np.maximum(pair.labels.q, pair.following.q)),
+        place=suspects.index(wanted) + 1 if wanted in suspects else None,
+        suspected=len(suspects),
     )
 
 
