@@ -87,7 +87,9 @@ def faithfulness(
     """
     network = given.network
     chosen = Positives(given, limit=limit)
-    scorers = [scorer(network, [row]) for row in range(len(network.attributes))]
+    scorers = [  # a thousand images for each pair: a probability needs no more than bfloat16
+        scorer(network, [row], precision="auto") for row in range(len(network.attributes))
+    ]
     tally = Tally(chosen, given.methods, MEASURES)
     total, judged = np.zeros((len(given.methods), 2, steps + 1)), 0
     for positive in chosen.passing("faithfulness"):

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from maskatlas.devices import autocast
 from maskatlas.evaluation.examination import Examination
 from maskatlas.evaluation.intervals import Measured, Pairs, measure
 from maskatlas.explanations import explain
@@ -123,14 +124,19 @@ def maps_of(
     return explain(given.network, positive.image[None], method, positive.names)[0]
 
 
-def scorer(network: AttributeNetwork, rows: Sequence[int]) -> Scorer:
+def scorer(network: AttributeNetwork, rows: Sequence[int], *, precision: str = "float32") -> Scorer:
     """Return what computes the logits of some attributes, without gradients.
 
     Of a network of ours, only the sub-networks of these are run.
+
+    Args:
+        network: In eval mode.
+        rows: Places of the attributes.
+        precision: As in :class:`maskatlas.config.TrainConfig`.
     """
     rows = list(rows)
     if type(network) is not AttributeNetwork or type(network.subnetworks) is not SubNetworks:
-        return partial(_scores, network, rows)
+        return partial(_scores, network, rows, precision)
     restricted = AttributeNetwork(
         network.config,
         [network.attributes[row] for row in rows],
@@ -140,11 +146,11 @@ def scorer(network: AttributeNetwork, rows: Sequence[int]) -> Scorer:
         reconstructor=None,
     )
     restricted.training = False  # its parts are shared, and stay in the mode that they are in
-    return partial(_scores, restricted, list(range(len(rows))))
+    return partial(_scores, restricted, list(range(len(rows))), precision)
 
 
-def _scores(network: AttributeNetwork, rows: list[int], images: Tensor) -> Tensor:
-    with torch.no_grad():
+def _scores(network: AttributeNetwork, rows: list[int], precision: str, images: Tensor) -> Tensor:
+    with torch.no_grad(), autocast(images.device, precision):
         return torch.cat([network(part).scores[:, rows] for part in images.split(BATCH_SIZE)])
 
 
