@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from maskatlas import distributed
@@ -12,7 +12,7 @@ from maskatlas.confidence import confidence
 from maskatlas.data import AttributeDataset, Batch
 from maskatlas.errors import ConfigError, DataError
 from maskatlas.explanations import contribution_map
-from maskatlas.inference import labels_for, passes, predict
+from maskatlas.inference import labels_for, passes
 from maskatlas.interventions import MOST_IMAGES, channel_drops, evenly_spread
 from maskatlas.model import AttributeNetwork
 from maskatlas.replicates import REPLICATES, ReplicateSums
@@ -77,15 +77,14 @@ def analyze(
     units = resampling_units(len(images), None if identities is None else identities.numpy())
     size = len(network.attributes), network.channels
     sums = ReplicateSums(*size, replicates=replicates, seed=seed) if replicates else None
-    summary = _summarise(network, images, labels, units, sums, title=title)
     sample = evenly_spread(len(images), MOST_IMAGES)
+    summary, scores = _summarise(network, images, labels, units, sums, sample, title=title)
     drop = None
     if drop_images:
         title = "channels" if progress else None
         few = evenly_spread(len(images), drop_images)
         drop = channel_drops(network, images, labels, few, title=title)
-    scores = predict(network, images, indices=sample).scores[sample].numpy()
-    chosen = sample[choose_examples(scores, labels[sample].numpy(), MOST_EXAMPLES)]
+    chosen = sample[choose_examples(scores.numpy(), labels[sample].numpy(), MOST_EXAMPLES)]
     channels = np.argsort(-summary.mask_mean, axis=1, kind="stable")[:, :top]
     return Atlas.from_summary(
         network.attributes,
@@ -103,13 +102,19 @@ def _summarise(
     labels: Float[Tensor, "image attribute"],
     units: Int[np.ndarray, " image"],
     sums: ReplicateSums | None,
+    sample: Int64[Tensor, " chosen"],
     *,
     title: str | None,
-) -> MaskSummary:
-    """Sum up masks and contributions over the images of all processes, into ``sums`` too."""
+) -> tuple[MaskSummary, Float[Tensor, "chosen attribute"]]:
+    """Sum up masks and contributions over the images of all processes, into ``sums`` too.
+
+    The logits of the sample are kept on the way.
+    """
     assert network.subnetworks is not None
     statistics = MaskStatistics(len(network.attributes), network.channels)
     weight = network.subnetworks.weight.detach()
+    scores = torch.zeros((len(sample), len(network.attributes)), dtype=torch.float64)
+    place = torch.full((len(images),), -1).scatter(0, sample, torch.arange(len(sample)))
     for batch, output in passes(network, images, title=title):
         assert output.pooled is not None
         assert output.mask_mean is not None
@@ -119,6 +124,8 @@ def _summarise(
             labels[batch.indices].numpy(),
         )
         statistics.update(*seen)
+        places = place[batch.indices]
+        scores[places[places >= 0]] = output.scores[places >= 0].to("cpu", torch.float64)
         if sums is not None:
             sums.update(*seen, units[batch.indices.numpy()])
     whole = MaskStatistics(len(network.attributes), network.channels)
@@ -126,7 +133,7 @@ def _summarise(
         whole.merge(MaskStatistics.from_arrays(part))
     if sums is not None:
         sums.replace(distributed.gather(sums.to_arrays()))
-    return whole.compute()
+    return whole.compute(), distributed.sum_(scores).to(torch.float32)
 
 
 def choose_examples(

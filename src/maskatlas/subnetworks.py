@@ -141,13 +141,15 @@ class SubNetworks(nn.Module):
         attributes: Sequence[int],
     ) -> Float[Tensor, "batch attribute height width"]:
         """Return the contributions summed over all channels, one attribute's held at a time."""
-        weight = self.weight / (features.shape[2] * features.shape[3])
-        guides = self._guides(features)
-        maps = [
-            torch.einsum("c,bchw,bchw->bhw", weight[k], self.offset + masks, features)
-            for k, masks in zip(attributes, self._all_masks(guides, attributes), strict=True)
+        batch, _, height, width = features.shape
+        rows = _rows(features)
+        weight = self.weight[list(attributes)].to(rows.dtype) / (height * width)
+        parts = [
+            (masks * rows) @ weight[place]
+            for place, masks in enumerate(self._all_masks(features, attributes))
         ]
-        return torch.stack(maps, dim=1)
+        maps = torch.stack(parts) + self.offset * weight @ rows.T
+        return maps.view(len(parts), batch, height, width).transpose(0, 1)
 
     def mask_maps(
         self,
@@ -155,8 +157,9 @@ class SubNetworks(nn.Module):
         attributes: Sequence[int],
     ) -> Float[Tensor, "batch attribute height width"]:
         """Return the masks' mean over all channels, one attribute's held at a time."""
-        masks = self._all_masks(self._guides(features), attributes)
-        return torch.stack([mask.mean(dim=1) for mask in masks], dim=1)
+        batch, _, height, width = features.shape
+        maps = torch.stack([masks.mean(dim=1) for masks in self._all_masks(features, attributes)])
+        return maps.view(-1, batch, height, width).transpose(0, 1)
 
     def _guides(self, features: Tensor) -> Float[Tensor, "batch guide height width"]:
         """Return what masks are computed from."""
@@ -166,11 +169,17 @@ class SubNetworks(nn.Module):
         return guides
 
     def _all_masks(
-        self, guides: Tensor, attributes: Sequence[int]
-    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
+        self, features: Tensor, attributes: Sequence[int]
+    ) -> Iterator[Float[Tensor, "row channel"]]:
+        """Yield each attribute's masks, a row for each position of each image."""
+        guides = _rows(self._guides(features))
         for k in attributes:
-            weight = self.mask_weight[k, :, :, None, None].to(guides.dtype)
-            yield nn.functional.conv2d(guides, weight, self.mask_bias[k].to(guides.dtype)).sigmoid()
+            weight, bias = (part[k].to(guides.dtype) for part in (self.mask_weight, self.mask_bias))
+            yield torch.addmm(bias, guides, weight.T).sigmoid_()
+
+
+def _rows(maps: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "row channel"]:
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 class LowRankGuide(nn.Conv2d):

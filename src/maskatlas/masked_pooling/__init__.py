@@ -7,11 +7,13 @@ For features f [B C h w], mask features g [B G h w] and K attributes' 1x1 convol
     mask_k   = mean over h, w of M_k                [B C]      the L1 term of eq. (6), averaged
 
 Neither the forward nor the backward pass holds the B x K x C x h x w masks: both compute them
-piece by piece, so that memory does not grow with K. Two forms do the work: plain torch
-(:mod:`~maskatlas.masked_pooling.reference`), which runs everywhere, and compiled code for the CPU.
+piece by piece, so that memory does not grow with K. Three forms do the work: plain torch
+(:mod:`~maskatlas.masked_pooling.reference`), which runs everywhere, compiled code for the CPU
+(:mod:`~maskatlas.masked_pooling.cpu`), and Triton kernels for NVIDIA GPUs
+(:mod:`~maskatlas.masked_pooling.cuda`).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,8 +21,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from maskatlas.masked_pooling import cpu, reference
-from maskatlas.masked_pooling.reference import Head, Problem, Wanted
+from maskatlas.masked_pooling import cpu, cuda, reference
+from maskatlas.masked_pooling.reference import Gradients, Head, Problem, Wanted
 
 __all__ = ["MaskedLoss", "MaskedPool", "masked_loss", "masked_pool"]
 
@@ -195,6 +197,22 @@ def _product_dtype(features: Tensor) -> torch.dtype:
     return features.dtype
 
 
+@runtime_checkable
+class _Form(Protocol):
+    """A module that does the operation, forward and backward."""
+
+    def pool(self, problem: Problem) -> tuple[Tensor, Tensor]: ...
+
+    def pool_gradients(
+        self, problem: Problem, pooled_gradient: Tensor, mask_gradient: Tensor, wanted: Wanted
+    ) -> Gradients: ...
+
+
+def _form(problem: Problem) -> _Form:
+    """Return the quickest form that suits."""
+    return next((form for form in (cpu, cuda) if form.suits(problem)), reference)
+
+
 class _MaskedPooling(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -210,7 +228,7 @@ class _MaskedPooling(torch.autograd.Function):
         ctx.offset, ctx.dtype = offset, dtype
         problem = Problem(features, mask_features, weight, bias, offset, dtype)
         with torch.autocast(features.device.type, enabled=False):
-            return cpu.pool(problem) if cpu.suits(problem) else reference.pool(problem)
+            return _form(problem).pool(problem)
 
     @staticmethod
     @once_differentiable
@@ -221,8 +239,9 @@ class _MaskedPooling(torch.autograd.Function):
         problem = Problem(features, mask_features, weight, bias, ctx.offset, ctx.dtype)
         wanted = Wanted(*ctx.needs_input_grad[:4])
         with torch.autocast(problem.features.device.type, enabled=False):
-            form = cpu if cpu.suits(problem) else reference
-            gradients = form.pool_gradients(problem, pooled_gradient, mask_gradient, wanted)
+            gradients = _form(problem).pool_gradients(
+                problem, pooled_gradient, mask_gradient, wanted
+            )
         return (*gradients, None, None)
 
 
