@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 
 from maskatlas.analysis import Atlas, Examples
+from maskatlas.cases import FILE, Case, save_cases
 from maskatlas.confidence import confidence
 from maskatlas.config import PRESETS, dump_toml
 from maskatlas.replicates import ReplicateSums
@@ -153,6 +154,7 @@ def make_evaluation(
         for number, name in enumerate(attributes)
     }
     game = {"method": "contribution", "tolerance_pixels": 5.39, "mean": 0.88, "attributes": played}
+    where = make_localization(random, played)
     return {
         "mean_accuracy": subnetworks["mean"]["accuracy"],
         "data": data,
@@ -160,8 +162,58 @@ def make_evaluation(
         "images": 800,
         "subnetworks": subnetworks,
         "multilabel": classifier(attributes, random),
-        "explanations": {"pointing": game} if pointing else None,
+        "explanations": {"pointing": game, "localization": where} if pointing else None,
     }
+
+
+def make_localization(
+    random: Generator, played: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """The section on where maps point: the pointing game that was played, all else at random."""
+    methods: dict[str, Any] = {}
+    for method in ("contribution", "mask", "random"):
+        measures = {}
+        for measure in ("pointing", "energy_ratio", "iou", "attention_iou"):
+            own = (method, measure) == ("contribution", "pointing")
+            rows = {
+                name: bounds(row["accuracy"] if own else random.random()) | {"images": 100}
+                for name, row in played.items()
+            }
+            difference = bounds(random.normal(0, 0.2)) if methods else None
+            overall = bounds(0.88 if own else random.random())
+            measures[measure] = {**overall, "difference": difference, "attributes": rows}
+        methods[method] = measures
+    return {"images": 200, "units": 150, "people": True, "methods": methods}
+
+
+def bounds(mean: float) -> dict[str, float]:
+    """A mean and its interval."""
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+
+def make_cases(attributes: Sequence[str], *, seed: int = 3, size: int = 64) -> list[Case]:
+    """A hit of every attribute, and a miss of every second one."""
+    random = default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    cases = []
+    for number, name in enumerate(attributes):
+        for hit in (True, False)[: 2 - number % 2]:
+            across, down = random.uniform(-0.6, 0.6, 2)
+            away = (x - across) ** 2 + (y - down) ** 2
+            values = np.exp(-6 * away) - 0.3 if hit else 0.3 - np.exp(-6 * away)
+            cases.append(
+                Case(
+                    method="contribution",
+                    attribute=name,
+                    image_name=f"{number:06d}.jpg",
+                    hit=hit,
+                    energy_ratio=3.0 if hit else 0.2,
+                    image=_face(random, size),
+                    region=(away < 0.1).astype(np.uint8),
+                    map=values.astype(np.float32),
+                )
+            )
+    return cases
 
 
 def make_metrics(*, epochs: int = 6, steps: int = 20, final_mask: float = 0.35) -> str:
@@ -202,5 +254,6 @@ def make_run(
     (folder / "model" / "config.json").write_text(json.dumps({"attributes": list(attributes)}))
     (folder / "metrics.jsonl").write_text(make_metrics())
     (folder / "evaluation.json").write_text(json.dumps(make_evaluation(attributes)))
+    save_cases(folder / FILE, make_cases(attributes))
     make_atlas(attributes, channels, **atlas).save(folder / "atlas")
     return folder

@@ -9,6 +9,7 @@ from maskatlas.figures.colours import (
     grid_cells,
     grid_shape,
     mask_colours,
+    outlined,
     overlay,
 )
 
@@ -98,3 +99,19 @@ def test_undefined_and_flat_maps_change_nothing(limit):
     grey = overlay(image, np.zeros((4, 4)))
     np.testing.assert_array_equal(overlay(image, np.full((4, 4), np.nan), limit=limit), grey)
     np.testing.assert_array_equal(overlay(image, np.zeros((4, 4)), limit=limit), grey)
+
+
+def test_a_region_is_outlined_on_both_sides_of_its_border() -> None:
+    image = np.full((8, 8, 3), 77, np.uint8)
+    region = np.zeros((4, 4), np.uint8)
+    region[1:3, 1:3] = 1
+    region[0] = 255
+    drawn = outlined(image, region)
+    expected = np.full((8, 8), 77)
+    expected[2:6, 2:6] = 255
+    expected[3:5, 3:5] = 77
+    expected[1, 2:6] = expected[6, 2:6] = expected[2:6, 1] = expected[2:6, 6] = 0
+    np.testing.assert_array_equal(drawn, np.stack([expected] * 3, axis=2))
+    assert (image == 77).all()
+    np.testing.assert_array_equal(outlined(image, 0 * region), image)
+    np.testing.assert_array_equal(outlined(image, 0 * region + 1), image)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from maskatlas.config import PRESETS
 from maskatlas.errors import RunError
 from maskatlas.report.run import ALL, Score, read_run
-from sample_run import make_evaluation, make_run, names
+from sample_run import make_cases, make_evaluation, make_run, names
 
 
 def test_everything_arrives(tmp_path: Path) -> None:
@@ -31,6 +33,21 @@ def test_everything_arrives(tmp_path: Path) -> None:
     assert run.evaluation.pointing is not None
     assert run.evaluation.pointing.mean == game["mean"]
     assert run.evaluation.pointing.attributes["Attribute_3"].hits == 83
+    where = run.evaluation.where
+    section = written["explanations"]["localization"]
+    assert where is not None
+    assert (where.images, where.units, where.people) == (200, 150, True)
+    assert list(where.methods) == list(section["methods"])
+    for method, measures in section["methods"].items():
+        for name, measured in measures.items():
+            found = where.methods[method][name]
+            assert asdict(found.overall).items() <= measured.items()
+            lost = found.difference and asdict(found.difference)
+            assert lost == measured["difference"]
+            for attribute, row in measured["attributes"].items():
+                assert asdict(found.attributes[attribute]).items() <= row.items()
+    told = [case.to_json() for case in run.cases]
+    assert told == [case.to_json() for case in make_cases(attributes)]
     assert {step["event"] for step in run.steps} == {"step"}
     assert len(run.steps) == 120
     assert [epoch["epoch"] for epoch in run.epochs] == [1, 2, 3, 4, 5, 6]
@@ -59,6 +76,38 @@ def test_a_game_played_on_no_image_was_not_played(tmp_path: Path) -> None:
     found = read_run(folder).evaluation
     assert found is not None
     assert found.pointing is None
+
+
+@pytest.mark.parametrize(
+    ("section", "place"),
+    [
+        (7, "localization: expected a JSON object"),
+        ({"methods": {"mask": 7}}, "localization.methods.mask: expected a JSON object"),
+        ({"methods": {"mask": {"iou": {"mean": "?"}}}}, "methods.mask.iou.attributes"),
+        ({"methods": {"mask": {"iou": {"mean": "?", "attributes": {}}}}}, "number for `mean`"),
+        ({"methods": {"mask": {}}, "images": -1, "units": 3}, "count for `images`"),
+    ],
+)
+def test_a_damaged_section_is_named_with_its_place(
+    tmp_path: Path, section: object, place: str
+) -> None:
+    folder = make_run(tmp_path)
+    evaluation = make_evaluation(names(2))
+    evaluation["explanations"]["localization"] = section
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    with pytest.raises(RunError, match=re.escape(place)):
+        read_run(folder)
+
+
+def test_an_evaluation_of_an_earlier_version_says_less(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    evaluation = make_evaluation(names(2))
+    del evaluation["explanations"]["localization"]
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    found = read_run(folder).evaluation
+    assert found is not None
+    assert found.pointing is not None
+    assert found.where is None
 
 
 def test_a_damaged_line_is_named_with_its_number(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class Localization:
     """Images that have an attribute with a known region."""
     units: int
     """People among them, or images where people are unknown: what intervals draw from."""
+    people: bool
+    """Whether people are known."""
     tolerance_pixels: float
     """A point so far from the region, at the network's resolution, still hits."""
     methods: Mapping[str, Mapping[str, Measured]]
@@ -73,6 +75,7 @@ class Localization:
         return {
             "images": self.images,
             "units": self.units,
+            "people": self.people,
             "tolerance_pixels": self.tolerance_pixels,
             "methods": {
                 method: {name: measured.to_json() for name, measured in measures.items()}
@@ -233,6 +236,7 @@ def _summary(
     return Localization(
         images=len(np.unique(pairs.images)),
         units=len(np.unique(units)),
+        people=bool((units >= 0).any()),
         tolerance_pixels=tolerance,
         methods={
             method: {name: by_method[method] for name, by_method in measured.items()}

@@ -6,7 +6,7 @@ and on dark paper. ``width`` is in inches: 7 for a whole page, 3.4 for a phone.
 
 from maskatlas.figures.accuracy import accuracy_chart
 from maskatlas.figures.bench import growth_chart
-from maskatlas.figures.colours import diverging_colours, grid_shape, mask_colours, overlay
+from maskatlas.figures.colours import diverging_colours, grid_shape, mask_colours, outlined, overlay
 from maskatlas.figures.correlations import attribute_correlation, channel_correlation, dendrogram
 from maskatlas.figures.explanation import explain_picture
 from maskatlas.figures.grids import mask_grids, mask_limit
@@ -37,6 +37,7 @@ __all__ = [
     "mask_colours",
     "mask_grids",
     "mask_limit",
+    "outlined",
     "overlay",
     "save_figures",
     "shown",

@@ -4,7 +4,7 @@ import math
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 MASK_MAP = "viridis"
@@ -97,3 +97,27 @@ def overlay(
     lit = colours * (_SHADE + (1 - _SHADE) * grey / 255)  # the image stays readable below
     mixed: np.ndarray = (1 - share) * grey + share * lit
     return mixed.clip(0, 255).round().astype(np.uint8)
+
+
+def outlined(
+    image: UInt8[np.ndarray, "side side 3"], region: UInt8[np.ndarray, "size size"]
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw the border of a region on an image: white along its inside, black along its outside.
+
+    Args:
+        image: RGB.
+        region: 1 inside; anything else is outside.
+    """
+    places = ((2 * np.arange(len(image)) + 1) * len(region)) // (2 * len(image))
+    inside = (region == 1)[np.ix_(places, places)]
+    drawn = image.copy()
+    drawn[inside & _beside(~inside)] = 255
+    drawn[~inside & _beside(inside)] = 0
+    return drawn
+
+
+def _beside(marked: Bool[np.ndarray, "side side"]) -> Bool[np.ndarray, "side side"]:
+    """Return which pixels have a marked one above, below, left or right of them."""
+    wide = np.pad(marked, 1)
+    beside: np.ndarray = wide[2:, 1:-1] | wide[:-2, 1:-1] | wide[1:-1, 2:] | wide[1:-1, :-2]
+    return beside

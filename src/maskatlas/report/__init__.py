@@ -18,6 +18,7 @@ from maskatlas.report.history import history_facts
 from maskatlas.report.page import DASH, render_page
 from maskatlas.report.plots import draw_figures
 from maskatlas.report.run import ALL, Run, read_run
+from maskatlas.report.where import where_facts
 from maskatlas.schema import to_mapping
 from maskatlas.statistics import ACTIVE, OUT
 
@@ -113,6 +114,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "title": run.folder.resolve().name,
         "version": __version__,
         "weak": summary.weak(right),
+        "where": where_facts(run.evaluation.where if run.evaluation else None, run.cases),
         "written": f"{datetime.datetime.now().astimezone():%d %B %Y}",
     }
 

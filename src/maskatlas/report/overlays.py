@@ -141,7 +141,7 @@ def _scale(low: float, alt: str) -> Picture:
 
 def _row(examples: Examples, name: str, attribute: int, slots: Sequence[int | None]) -> OverlayRow:
     chosen = best_example(examples, attribute)
-    image = _enlarged(examples.images[chosen])
+    image = enlarged(examples.images[chosen])
     contribution = examples.contributions[chosen, attribute].astype(float)
     top = examples.channels[attribute].tolist()
     tiles: list[Tile | None] = []
@@ -150,10 +150,12 @@ def _row(examples: Examples, name: str, attribute: int, slots: Sequence[int | No
             tiles.append(None)
             continue
         mask = examples.masks[chosen, attribute, top.index(channel)].astype(float)
-        alt = f"Mask of channel {channel} for {name}: mean {mask.mean():.2f}, {_where(mask)}"
+        alt = (
+            f"Mask of channel {channel} for {name}: mean {mask.mean():.2f}, {where_in_words(mask)}"
+        )
         tiles.append(Tile(channel, photo_picture(overlay(image, mask), alt)))
     limit = float(np.abs(contribution).max())
-    alt = f"Contribution to {name}: speaks for it most {_where(contribution)}"
+    alt = f"Contribution to {name}: speaks for it most {where_in_words(contribution)}"
     return OverlayRow(
         name=name,
         score=float(examples.scores[chosen, attribute]),
@@ -164,7 +166,7 @@ def _row(examples: Examples, name: str, attribute: int, slots: Sequence[int | No
     )
 
 
-def _where(values: Float[np.ndarray, "height width"]) -> str:
+def where_in_words(values: Float[np.ndarray, "height width"]) -> str:
     """Say in words where the highest value lies."""
     height, width = values.shape
     row, column = np.unravel_index(int(np.argmax(values)), values.shape)
@@ -173,6 +175,7 @@ def _where(values: Float[np.ndarray, "height width"]) -> str:
     return f"{vertical} {horizontal}"
 
 
-def _enlarged(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "side side 3"]:
+def enlarged(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "side side 3"]:
+    """Return an image as large as a tile, if it is smaller."""
     side = max(TILE, image.shape[0])
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))

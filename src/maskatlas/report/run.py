@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maskatlas.analysis import Atlas
+from maskatlas.cases import FILE, Case, load_cases
 from maskatlas.config import Config, load_toml
 from maskatlas.errors import MaskatlasError, RunError
 from maskatlas.metrics import METRICS
+from maskatlas.report.values import count_of, number_of, table_of
+from maskatlas.report.where import Where, read_where
 
 ALL = "all splits"
 """The split of an evaluation on everything."""
@@ -85,6 +88,8 @@ class Evaluation:
     subnetworks: Classifier | None
     multilabel: Classifier | None
     pointing: Pointing | None
+    where: Where | None
+    """Where the maps of every method point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ class Run:
     epochs: tuple[Mapping[str, Any], ...]
     """The training's records of whole epochs, with validation scores."""
     evaluation: Evaluation | None
+    cases: tuple[Case, ...]
+    """Maps that hit and maps that missed; empty where none were kept."""
     atlas: Atlas | None
 
 
@@ -115,6 +122,7 @@ def read_run(folder: Path) -> Run:
     names = _part(folder / "model" / "config.json", _model_attributes)
     records = _part(folder / "metrics.jsonl", _records)
     evaluation = _part(folder / "evaluation.json", _evaluation)
+    cases = _part(folder / FILE, load_cases)
     atlas = _part(folder / "atlas", Atlas.load)
     if config is None and not any((names, records, evaluation, atlas)):
         raise RunError(
@@ -132,6 +140,7 @@ def read_run(folder: Path) -> Run:
         steps=tuple(r for r in records or () if r.get("event") == "step"),
         epochs=tuple(r for r in records or () if r.get("event") == "epoch"),
         evaluation=evaluation,
+        cases=cases or (),
         atlas=atlas,
     )
 
@@ -156,7 +165,7 @@ def _json(path: Path) -> Any:
 
 
 def _model_attributes(path: Path) -> tuple[str, ...]:
-    names = _table(_json(path), str(path)).get("attributes")
+    names = table_of(_json(path), str(path)).get("attributes")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RunError(f"{path}: expected `attributes`, a list of names, found {names!r:.60}")
     return tuple(names)
@@ -174,89 +183,66 @@ def _records(path: Path) -> Sequence[Mapping[str, Any]]:
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise RunError(f"{where}: expected a JSON object; {error}") from error
-        records.append(_record(_table(record, where), where))
+        records.append(_record(table_of(record, where), where))
     return records
 
 
 def _record(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """A record of the training whose values, but for its kind, are numbers or null."""
-    defined = {k: not math.isnan(_number(record, k, where)) for k in record if k != "event"}
+    defined = {k: not math.isnan(number_of(record, k, where)) for k in record if k != "event"}
     numbers = {key: record[key] if there else None for key, there in defined.items()}
     return {"event": record.get("event"), **numbers}
 
 
 def _evaluation(path: Path) -> Evaluation:
-    found, where = _table(_json(path), str(path)), str(path)
-    explanations = found.get("explanations")
-    pointing = explanations and _table(explanations, where).get("pointing")
+    found, where = table_of(_json(path), str(path)), str(path)
+    explanations = table_of(found.get("explanations") or {}, f"{where}: explanations")
     return Evaluation(
-        mean_accuracy=_number(found, "mean_accuracy", where),
+        mean_accuracy=number_of(found, "mean_accuracy", where),
         data=str(found.get("data", "")),
         split=str(found.get("split") or ALL),
-        images=_count(found, "images", where),
+        images=count_of(found, "images", where),
         subnetworks=_classifier(found.get("subnetworks"), f"{where}: subnetworks"),
         multilabel=_classifier(found.get("multilabel"), f"{where}: multilabel"),
-        pointing=_pointing(pointing, f"{where}: explanations.pointing"),
+        pointing=_pointing(explanations.get("pointing"), f"{where}: explanations.pointing"),
+        where=read_where(explanations.get("localization"), f"{where}: explanations.localization"),
     )
 
 
 def _classifier(found: object, where: str) -> Classifier | None:
     if found is None:
         return None
-    table = _table(found, where)
-    mean = _table(table.get("mean"), f"{where}.mean")
+    table = table_of(found, where)
+    mean = table_of(table.get("mean"), f"{where}.mean")
     scores = {}
-    for name, value in _table(table.get("attributes"), f"{where}.attributes").items():
+    for name, value in table_of(table.get("attributes"), f"{where}.attributes").items():
         inside = f"{where}.attributes.{name}"
-        row = _table(value, inside)
-        measures = {metric: _number(row, metric, inside) for metric in METRICS}
-        positives, negatives = (_count(row, side, inside) for side in ("positives", "negatives"))
+        row = table_of(value, inside)
+        measures = {metric: number_of(row, metric, inside) for metric in METRICS}
+        positives, negatives = (count_of(row, side, inside) for side in ("positives", "negatives"))
         scores[name] = Score(**measures, positives=positives, negatives=negatives)
-    return Classifier({m: _number(mean, m, f"{where}.mean") for m in METRICS}, scores)
+    return Classifier({m: number_of(mean, m, f"{where}.mean") for m in METRICS}, scores)
 
 
 def _pointing(found: object, where: str) -> Pointing | None:
     """Return the game, or None where it was not played on any image."""
     if not found:
         return None
-    table = _table(found, where)
+    table = table_of(found, where)
     attributes = {}
-    for name, value in _table(table.get("attributes"), f"{where}.attributes").items():
+    for name, value in table_of(table.get("attributes"), f"{where}.attributes").items():
         inside = f"{where}.attributes.{name}"
-        row = _table(value, inside)
+        row = table_of(value, inside)
         attributes[name] = Hits(
-            hits=_count(row, "hits", inside),
-            images=_count(row, "images", inside),
-            accuracy=_number(row, "accuracy", inside),
+            hits=count_of(row, "hits", inside),
+            images=count_of(row, "images", inside),
+            accuracy=number_of(row, "accuracy", inside),
         )
     if not attributes:
         return None
     return Pointing(
         method=str(table.get("method", "")),
-        tolerance=_number(table, "tolerance_pixels", where),
-        mean=_number(table, "mean", where),
+        tolerance=number_of(table, "tolerance_pixels", where),
+        mean=number_of(table, "mean", where),
         attributes=attributes,
     )
-
-
-def _table(value: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise RunError(f"{where}: expected a JSON object, found {value!r:.60}")
-    return value
-
-
-def _number(table: Mapping[str, Any], key: str, where: str) -> float:
-    """A number; NaN where it is null or absent, as an undefined measure is written."""
-    value = table.get(key)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunError(f"{where}: expected a number for `{key}`, found {value!r:.60}")
-    return float(value)
-
-
-def _count(table: Mapping[str, Any], key: str, where: str) -> int:
-    value = table.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RunError(f"{where}: expected a count for `{key}`, found {value!r:.60}")
-    return value
