@@ -29,8 +29,8 @@ from maskatlas.training import train
 
 _LOG = logging.getLogger(__name__)
 
-PAIR = ("Narrow_Eyes", "Wearing_Hat")
-"""An attribute that is hard to see, and a source that is easy to see elsewhere."""
+PAIR = ("Smiling", "Wearing_Hat")
+"""A small attribute that a network learns by itself, and a source that is easy to see elsewhere."""
 PROBABILITIES = (0.0, 0.5, 0.8, 0.95)
 FILE = "shortcuts.json"
 

@@ -32,9 +32,9 @@ class Shortcuts(Talk):
     out: Path = Path("runs/shortcuts")
     """Folder for the runs and shortcuts.json."""
     attribute: str = ""
-    """The attribute that copies; one that is hard to see by default."""
+    """The attribute that copies; Smiling by default."""
     source: str = ""
-    """The attribute that is copied; one that is easy to see by default."""
+    """The attribute that is copied; Wearing_Hat by default."""
     probabilities: tuple[str, ...] = ("0,0.5,0.8,0.95",)
     """As A,B or A B."""
     seeds: tuple[str, ...] = ("0",)
