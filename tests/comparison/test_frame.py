@@ -26,6 +26,7 @@ from maskatlas.metrics import METRICS, attribute_metrics
 from maskatlas.model import build_network
 from maskatlas.optimization import Optimization
 from maskatlas.report.comparison import write_comparison
+from maskatlas.training_data import open_data
 from networks import Regions, make_dataset
 from reference import comparison as reference
 from small_runs import at_step, small_config
@@ -189,7 +190,7 @@ def test_a_system_that_the_data_does_not_suit_is_left_out_or_refused_if_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_dataset(20, 2)
-    monkeypatch.setattr("maskatlas.comparison.comparing.judged_on", lambda *_: data)
+    monkeypatch.setattr("maskatlas.comparison.comparing.judged_on", lambda c, _: (c, data))
     few = {name: system for name, system in systems().items() if name == "gain-regions"}
     monkeypatch.setattr("maskatlas.comparison.comparing.systems", lambda: few)
     result = compare(small_config(), tmp_path)
@@ -210,10 +211,33 @@ def test_bad_settings_are_refused_before_anything_is_trained(tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_test_split_the_validation_images_judge() -> None:
-    config = small_config(images=9)  # of ten faces in a row, the last is for testing
-    assert judged_on(config, "test").split == "val"
-    assert judged_on(small_config(images=20), "test").split == "test"
+def test_what_judges_does_not_choose_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(images=20)
+    same, data = judged_on(config, "test")
+    assert (same, data.split, set(data.splits)) == (config, "test", {"test"})
+    changed, data = judged_on(config, "valid")
+    assert (changed.train.validation, data.split) == ("test", "val")
+    # of ten faces in a row, the last is for testing: here there is none
+    few, data = judged_on(small_config(images=9), "test")
+    assert (few.train.validation, data.split, len(data)) == ("test", "val", 1)
+    alone = make_dataset(5, 2, split="train")
+    monkeypatch.setattr("maskatlas.comparison.comparing.open_dataset", lambda *_, **__: alone)
+    with pytest.raises(DataError, match="found training images only; add a column `split`"):
+        judged_on(config, "test")
+
+
+def test_without_a_test_split_a_tenth_of_the_training_images_chooses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = make_dataset(60, 2)
+    data = replace(data, splits=("train",) * 40 + ("val",) * 20)
+    for module in ("comparison.comparing", "training_data"):
+        monkeypatch.setattr(f"maskatlas.{module}.open_dataset", lambda *_, **__: data)
+    config, judges = judged_on(small_config(), "test")
+    learned = open_data(config)
+    assert len(judges) == 20
+    assert not set(judges.names) & {*learned.training.names, *learned.validation.names}
+    assert len(learned.training) + len(learned.validation) == 40
 
 
 def test_as_many_epochs_as_fit_and_no_more_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

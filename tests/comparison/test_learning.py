@@ -37,7 +37,7 @@ def learners() -> dict[str, NetworkSystem]:
 def test_it_learns(name: str) -> None:
     system = learners()[name]
     slow = name == "dilation"
-    config = small_config(images=30, batch=6 if slow else 24, epochs=3 if slow else 90)
+    config = small_config(images=30, batch=6 if slow else 24, epochs=2 if slow else 70)
     config = replace(
         config,
         model=ModelConfig(image_size=32, channels=12, depth=1),

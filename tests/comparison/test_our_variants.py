@@ -85,9 +85,9 @@ def test_a_shared_mask_is_ours_with_equal_masks_for_all_channels(settings: dict)
     torch.testing.assert_close(shares, ours.contributions(features))
     logits = network(images).logits
     torch.testing.assert_close(shares.sum((2, 3, 4)), logits - network.subnetworks.bias)
-    torch.testing.assert_close(
-        network.subnetworks.mask_maps(features, [1]), ours.subnetworks.mask_maps(features, [1])
-    )
+    for name in ("mask_maps", "contribution_maps"):
+        found, expected = (getattr(n.subnetworks, name)(features, [1, 0]) for n in (network, ours))
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_shared_mask_passes_the_gradient_that_ours_would() -> None:

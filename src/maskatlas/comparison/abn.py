@@ -106,8 +106,9 @@ class AttentionBranchNetwork(ClassifierNetwork):
     ) -> Float[Tensor, "batch attribute channel"]:
         """Return the mean of the last stage on the features as each attribute attends to them."""
         weights = maps + 1 if self.residual else maps
-        attended = features[:, None] * weights[:, :, None]
-        stage: Tensor = self.perception_stage(attended.flatten(0, 1))
+        # channels last in memory, as convolutions want them, without copying all of it once more
+        attended = features.permute(0, 2, 3, 1)[:, None] * weights[..., None]
+        stage: Tensor = self.perception_stage(attended.flatten(0, 1).permute(0, 3, 1, 2))
         means = stage.mean((2, 3))
         return means.reshape(*maps.shape[:2], means.shape[1])
 

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from maskatlas.sources import open_dataset
 from maskatlas.sources.listing import split_of
 from maskatlas.tensorfile import load_tensors, save_tensors
 from maskatlas.training import differences
-from maskatlas.training_data import open_data
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def compare(
         out: Gets a folder for each system, and ``comparison.json``.
         names: Of the systems; none means all that this data allows.
         minutes: Training time for each; None: the configured epochs.
-        split: What to compare on; the validation images where the data has no such split.
+        split: What to compare on; the validation images where the data has no such split. They then
+            choose no best epoch: a tenth of the training images does.
         weights: Of backbones, in safetensors.
 
     Returns:
@@ -68,7 +69,7 @@ def compare(
     chosen = find_systems(names, weights) if names else tuple(systems().values())
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"minutes: expected a number above 0, found {minutes:g}")
-    data = judged_on(config, split)
+    config, data = judged_on(config, split)
     images = PackedImages(data, Preprocessing(config.model.image_size))
     plain = json.loads(json.dumps(to_mapping(config)))
     asked = {**plain, "minutes": minutes, "images": _fingerprint(images.data)}
@@ -88,12 +89,16 @@ def compare(
     return result
 
 
-def judged_on(config: Config, split: str) -> AttributeDataset:
-    """Return the images that systems are compared on.
+def judged_on(config: Config, split: str) -> tuple[Config, AttributeDataset]:
+    """Return the images that systems are compared on, and a configuration that learns from others.
+
+    Where the data lacks the split, its validation images judge. What judges must not choose each
+    run's best epoch, nor train anything, as a support vector machine on the validation images
+    would: another split then does that, or a tenth of the training images if there is none.
 
     Raises:
         ConfigError: There is no such split anywhere.
-        DataError: The data cannot be read.
+        DataError: The data cannot be read, or has training images only.
     """
     if split_of(split) is None:
         raise ConfigError(f"split: expected train, val or test, found {split!r}")
@@ -104,17 +109,19 @@ def judged_on(config: Config, split: str) -> AttributeDataset:
         limit=config.limit,
         faces=config.data.faces,
     )
-    if split_of(split) in data.splits:
-        return open_dataset(
-            config.data.path,
-            split=split,
-            exclude=config.data.exclude,
-            ignore=config.data.ignore,
-            limit=config.limit,
-            faces=config.data.faces,
+    judge = next((name for name in (split_of(split), "val", "test") if name in data.splits), None)
+    if judge is None:
+        raise DataError(
+            f"{data.path or data.source}: expected images in a split {split!r} or 'val' that no "
+            "system learns from, found training images only; add a column `split`"
         )
-    _LOG.warning("no split %r: compared on the images that choose each best epoch", split)
-    return open_data(config).validation
+    if judge != split_of(split):
+        _LOG.warning("no split %r: compared on %r", split, judge)
+    if judge == split_of(config.train.validation):
+        other = "val" if judge == "test" else "test"
+        config = replace(config, train=replace(config.train, validation=other))
+    places = [place for place, name in enumerate(data.splits) if name == judge]
+    return config, replace(data.subset(places), split=judge)
 
 
 def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]) -> Entry:

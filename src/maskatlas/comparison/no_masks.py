@@ -5,7 +5,7 @@ multi-label classifier and reconstructor stay. An offset of 0 would leave nothin
 refused.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -48,10 +48,23 @@ class UnmaskedSubNetworks(SubNetworks):
             (len(features), len(attributes), len(channels), *features.shape[2:])
         )
 
-    def _all_masks(
-        self, guides: Tensor, attributes: Sequence[int]
-    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
-        return (torch.zeros_like(guides) for _ in attributes)
+    def contribution_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+    ) -> Float[Tensor, "batch attribute height width"]:
+        """Return the contributions summed over all channels."""
+        positions = features.shape[2] * features.shape[3]
+        weight = self.offset * self.weight[list(attributes)] / positions
+        return torch.einsum("kc,bchw->bkhw", weight, features)
+
+    def mask_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+    ) -> Float[Tensor, "batch attribute height width"]:
+        """Return zeros."""
+        return self.masks(features, attributes, [0])[:, :, 0]
 
 
 def build(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:

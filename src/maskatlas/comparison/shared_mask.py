@@ -6,7 +6,7 @@ mask once for each channel that it is used for, so that lambda weighs the same a
 Masks and contributions are offered for each channel, as ours are; the masks are then equal.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -43,8 +43,7 @@ class SharedMaskSubNetworks(SubNetworks):
         supervision: Supervision | None = None,  # noqa: ARG002, the loss is taken from outside
     ) -> Answers:
         """Return logits and what was pooled; equation (6) takes the loss from them."""
-        every = range(len(self.bias))
-        masks = self._masks(self._guides(features), every).to(self.weight.dtype)
+        masks = self.mask_maps(features, range(len(self.bias))).to(self.weight.dtype)
         values = features.to(self.weight.dtype)
         positions = features.shape[2] * features.shape[3]
         attended = torch.einsum("bkhw,bchw->bkc", masks, values) / positions
@@ -60,20 +59,28 @@ class SharedMaskSubNetworks(SubNetworks):
         channels: Sequence[int],
     ) -> Float[Tensor, "batch attribute chosen height width"]:
         """Return the masks of the chosen attributes, once for each chosen channel."""
-        masks = self._masks(self._guides(features), attributes)
+        masks = self.mask_maps(features, attributes)
         return masks[:, :, None].expand(-1, -1, len(channels), -1, -1)
 
-    def _all_masks(
-        self, guides: Tensor, attributes: Sequence[int]
-    ) -> Iterator[Float[Tensor, "batch channel height width"]]:
-        channels = self.weight.shape[1]
-        for k in attributes:
-            yield self._masks(guides, [k]).expand(-1, channels, -1, -1)
-
-    def _masks(
-        self, guides: Tensor, attributes: Sequence[int]
+    def contribution_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
     ) -> Float[Tensor, "batch attribute height width"]:
-        rows = torch.tensor(attributes, device=guides.device)
+        """Return the contributions summed over all channels: the mask times what they say alone."""
+        positions = features.shape[2] * features.shape[3]
+        weight = self.weight[list(attributes)] / positions
+        alone = torch.einsum("kc,bchw->bkhw", weight, features)
+        return (self.offset + self.mask_maps(features, attributes)) * alone
+
+    def mask_maps(
+        self,
+        features: Float[Tensor, "batch channel height width"],
+        attributes: Sequence[int],
+    ) -> Float[Tensor, "batch attribute height width"]:
+        """Return the masks, which are the same for all channels."""
+        rows = torch.tensor(attributes, device=features.device)
+        guides: Tensor = features if self.guide is None else self.guide(features)
         weight = self.mask_weight[rows][:, :, None, None].to(guides.dtype)
         return nn.functional.conv2d(guides, weight, self.mask_bias[rows].to(guides.dtype)).sigmoid()
 
