@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
 from maskatlas.cases import Case
@@ -27,8 +26,6 @@ MEASURES = ("pointing", "energy_ratio", "iou", "attention_iou")
 """In the order in which they are shown."""
 GEOMETRIC = ("energy_ratio",)
 """Measures whose mean over attributes is the geometric one."""
-
-_BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,43 +126,43 @@ _Maps = list[Float[np.ndarray, "pair size size"]]
 
 
 def _passes(given: Examination) -> Iterator[tuple[_Asking, _Maps]]:
-    """Yield what can be asked of some images at a time, and the maps of each method for it."""
+    """Yield what can be asked of an image, and the maps of each method for that alone.
+
+    One image at a time: few images have the same attributes, and a map that nobody asks for costs
+    more than a larger batch saves.
+    """
     parameter = next(given.network.parameters())
-    present = torch.nonzero((given.labels == 1).any(1)).flatten()
+    present = torch.nonzero((given.labels == 1).any(1)).flatten().tolist()
     hidden = None if given.progress else True
-    bar = tqdm(total=len(present), desc="explanations", disable=hidden, leave=False)
-    with bar:
-        for indices in present.split(_BATCH):
-            bar.update(len(indices))
-            asking = _asking(given, indices)
-            if asking is None:
-                continue
-            chosen, place = np.unique(asking.images, return_inverse=True)
-            rows, column = np.unique(asking.attributes, return_inverse=True)
-            names = [given.network.attributes[row] for row in rows]
-            pixels = given.images.batch(torch.from_numpy(chosen)).images
-            pixels = pixels.to(parameter.device).to(parameter.dtype) / 255
-            maps = [explain(given.network, pixels, method, names) for method in given.methods]
-            yield asking, [of_method.cpu().numpy()[place, column] for of_method in maps]
-
-
-def _asking(given: Examination, indices: Int64[Tensor, " image"]) -> _Asking | None:
-    """Return the pairs of these images, or None if there is none."""
-    data, names = given.images.data, given.network.attributes
-    columns = {row: data.attributes.index(n) for row, n in enumerate(names) if n in data.attributes}
-    found: list[tuple[int, int, np.ndarray]] = []
-    for index in indices.tolist():
-        regions = data.regions(index)
-        if regions is None:
+    for index in tqdm(present, desc="explanations", disable=hidden, leave=False):
+        asking = _asking(given, index)
+        if asking is None:
             continue
-        for row in torch.nonzero(given.labels[index] == 1).flatten().tolist():
-            region = given.network.preprocessing.region(regions[columns[row]].numpy())
-            if (region == 1).any():
-                found.append((index, row, region))
+        names = [given.network.attributes[row] for row in asking.attributes]
+        pixels = given.images.batch(torch.tensor([index])).images
+        pixels = pixels.to(parameter.device).to(parameter.dtype) / 255
+        yield (
+            asking,
+            [explain(given.network, pixels, m, names)[0].cpu().numpy() for m in given.methods],
+        )
+
+
+def _asking(given: Examination, index: int) -> _Asking | None:
+    """Return the attributes that an image has and whose region is known, or None without any."""
+    data, names = given.images.data, given.network.attributes
+    regions = data.regions(index)
+    if regions is None:
+        return None
+    found: list[tuple[int, np.ndarray]] = []
+    for row in torch.nonzero(given.labels[index] == 1).flatten().tolist():
+        own = regions[data.attributes.index(names[row])].numpy()
+        region = given.network.preprocessing.region(own)
+        if (region == 1).any():
+            found.append((row, region))
     if not found:
         return None
-    images, rows, regions_found = zip(*found, strict=True)
-    return _Asking(np.array(images), np.array(rows), np.stack(regions_found))
+    rows, regions_found = zip(*found, strict=True)
+    return _Asking(np.full(len(rows), index), np.array(rows), np.stack(regions_found))
 
 
 def _scores(
