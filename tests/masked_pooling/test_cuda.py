@@ -1,10 +1,13 @@
 """On a GPU, the kernels run there; elsewhere Triton's interpreter runs them, program by program."""
 
+import json
+import os
 import re
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +28,7 @@ if not torch.cuda.is_available():
         pytest.importorskip("triton", reason="there is no Triton here")
         cuda._kernels()
 
+SHARED_MEMORY = 99 << 10  # of a program, on the GPUs that have least
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 ALL = Wanted(features=True, mask_features=True, weight=True, bias=True)
 
@@ -127,7 +131,7 @@ SIZES = [
     (1, 1, 33, (7, 1), None),
     (5, 2, 17, (1, 1), 6),
     (2, 3, 6, (4, 4), 21),
-    (2, 2, 130, (3, 44), None),
+    (1, 1, 130, (2, 70), None),
     (1, 2, 72, (12, 11), 150),
 ]
 
@@ -289,3 +293,20 @@ def test_triton_is_imported_only_when_it_is_needed() -> None:
     code = "import sys, maskatlas.masked_pooling.cuda; print('triton' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no Triton for this system")
+def test_the_kernels_compile_for_hopper_and_fit_into_shared_memory(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    found = subprocess.run(
+        [sys.executable, Path(__file__).parents[1] / "triton_compilation.py", "90"],
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    compiled = [json.loads(line) for line in found.stdout.splitlines()]
+    assert {each["kernel"] for each in compiled} == set(cuda.TILINGS)
+    assert all(each["shared"] <= SHARED_MEMORY for each in compiled), compiled

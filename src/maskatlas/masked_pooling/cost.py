@@ -44,9 +44,6 @@ class Work(NamedTuple):
     bytes: int
     """Between the GPU and its memory."""
 
-    def __add__(self, other: tuple[int, ...]) -> "Work":  # type: ignore[override]
-        return Work(*(one + two for one, two in zip(self, other, strict=True)))
-
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
