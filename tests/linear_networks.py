@@ -11,7 +11,7 @@ from maskatlas.config import ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.evaluation.examination import Examination
 from maskatlas.inference import labels_for
-from maskatlas.model import AttributeNetwork, Output
+from maskatlas.model import AttributeNetwork, Output, Supervised
 
 
 class LinearNetwork(AttributeNetwork):
@@ -47,9 +47,9 @@ class LinearNetwork(AttributeNetwork):
     def bias(self) -> Tensor:
         return self.classifier.bias
 
-    def forward(self, images: Tensor, supervision: object = None) -> Output:
+    def supervised(self, images: Tensor, supervision: object = None) -> Supervised:
         logits = self.classifier(images.double().flatten(1))
-        return Output(None, logits, images, None, None, None)
+        return Supervised(Output(None, logits, images, None, None, None), None)
 
     @property
     def explanation_methods(self) -> Mapping[str, Callable[[Tensor, Sequence[str]], Tensor]]:

@@ -21,6 +21,9 @@ from maskatlas.interruption import Interrupted
 from maskatlas.optimization import Optimization
 from maskatlas.training import train
 
+WHERE = ("--explanations", "--subjects", "localization")
+"""What `maskatlas evaluate` is told where it shall judge explanations quickly."""
+
 SECONDS = 300
 """After so long a process that a test started is given up."""
 

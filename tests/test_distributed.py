@@ -19,6 +19,7 @@ from maskatlas.optimization import Optimization
 from maskatlas.training import train
 from maskatlas.training_data import open_data
 from small_runs import (
+    WHERE,
     arguments,
     latest,
     metric_lines,
@@ -208,7 +209,7 @@ def numbers(value: object) -> list[float]:
 @pytest.mark.parametrize(
     ("name", "words", "images"),
     [
-        ("evaluate", ("--split", "train", "--limit", "31", "--explanations"), 31),
+        ("evaluate", ("--split", "train", "--limit", "31", *WHERE), 31),
         ("one", ("--split", "val", "--limit", "1"), 1),
     ],
 )

@@ -164,7 +164,9 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
     monkeypatch.setattr(
         optimization,
         "loss_terms",
-        lambda *args: (terms := loss_terms(*args))._replace(total=terms.total + value),
+        lambda *args, **loss: (terms := loss_terms(*args, **loss))._replace(
+            total=terms.total + value
+        ),
     )
     names = [ours.images.data.names[index] for index in ours._indices().tolist()]
     with pytest.raises(TrainingError) as caught:
@@ -180,7 +182,9 @@ def test_a_batch_of_many_images_is_named_in_part(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         optimization,
         "loss_terms",
-        lambda *args: (terms := loss_terms(*args))._replace(total=terms.total * torch.nan),
+        lambda *args, **loss: (terms := loss_terms(*args, **loss))._replace(
+            total=terms.total * torch.nan
+        ),
     )
     with pytest.raises(TrainingError) as caught:
         ours.step()

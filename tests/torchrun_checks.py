@@ -25,7 +25,7 @@ from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import build_network
 from maskatlas.optimization import Optimization
 from maskatlas.training_data import open_data
-from small_runs import at_step, small_config
+from small_runs import WHERE, at_step, small_config
 
 
 def collectives(rank: int) -> dict[str, Any]:
@@ -106,8 +106,8 @@ class Writes:
             self.found += [f"{event} {p}" for p in paths if p.startswith(self.folder)]
 
 
-def broken_on_one(*args: Any) -> LossTerms:
-    terms = loss_terms(*args)
+def broken_on_one(*args: Any, **loss: Any) -> LossTerms:
+    terms = loss_terms(*args, **loss)
     return terms._replace(total=terms.total * (torch.nan if distributed.rank() else 1))
 
 
@@ -121,7 +121,7 @@ def check(folder: Path) -> None:
     trained, whole = str(folder / "runs" / "trained"), str(folder / "runs" / "whole")
     results["train"] = said("train", "--config", str(folder / "short.toml"), "--out", trained)
     some = "--split", "train", "--limit", "31"
-    results["evaluate"] = said("evaluate", whole, *some, "--explanations", "--json")
+    results["evaluate"] = said("evaluate", whole, *some, *WHERE, "--json")
     results["analyze"] = said("analyze", whole, *some)
     results["one"] = said("evaluate", whole, "--split", "val", "--limit", "1", "--json")
     for name, loss in (("uneven", loss_terms), ("broken", broken_on_one)):

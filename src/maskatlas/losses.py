@@ -45,6 +45,8 @@ def loss_terms(
     images: Float[Tensor, "batch 3 rows columns"],
     labels: Float[Tensor, "batch attribute"],
     config: LossConfig,
+    *,
+    loss: Float[Tensor, ""] | None = None,
 ) -> LossTerms:
     """Return equation (6) and its terms for one batch.
 
@@ -53,11 +55,12 @@ def loss_terms(
     at every size of the feature map (the paper sums over positions; its preset converts).
 
     Args:
-        output: Of the network on these images; if it brings a loss, that has the gradient of L_b
-            and |M|_1, with the weights it was computed with.
+        output: Of the network on these images.
         images: RGB 0..1, what the reconstruction is compared with.
         labels: 0, 1, or NaN where unknown.
         config: alpha, beta, gamma, lambda.
+        loss: What the network has made of the labels itself (:class:`maskatlas.model.Supervised`);
+            it stands for alpha L_b + lambda |M|_1, and has their gradient.
     """
     zero = output.features.new_zeros((), dtype=torch.float32)
     binary = zero if output.logits is None else attribute_loss(output.logits, labels)
@@ -74,7 +77,7 @@ def loss_terms(
     mask_l1 = zero if output.mask_mean is None else output.mask_mean.sum((1, 2)).mean()
     subnetworks = config.binary * binary + config.mask_l1 * mask_l1
     total = (
-        (subnetworks if output.loss is None else output.loss)
+        (subnetworks if loss is None else loss)
         + config.multilabel * multilabel
         + config.reconstruction * reconstruction
     )

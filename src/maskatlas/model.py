@@ -38,8 +38,6 @@ class Output(NamedTuple):
     """Mean of each mask over positions."""
     reconstruction: Float[Tensor, "batch 3 rows columns"] | None
     """r, RGB around 0..1, equation (5)."""
-    loss: Float[Tensor, ""] | None = None
-    """alpha L_b + lambda |M|_1 of equation (6), where labels were given to sub-networks."""
 
     @property
     def scores(self) -> Float[Tensor, "batch attribute"]:
@@ -47,6 +45,16 @@ class Output(NamedTuple):
         scores = self.multilabel_logits if self.logits is None else self.logits
         assert scores is not None, "a network answers through at least one of its heads"
         return scores
+
+
+class Supervised(NamedTuple):
+    """What a forward pass of training knows."""
+
+    output: Output
+    loss: Float[Tensor, ""] | None
+    """What the network has made of the labels itself: of the sub-networks alpha L_b + lambda |M|_1
+    of equation (6), whose gradient their other results then do not have; of a network of another
+    system what it adds to the loss. None if nothing."""
 
 
 class Reconstructor(nn.Module):
@@ -105,17 +113,24 @@ class AttributeNetwork(nn.Module):
         self.classifier = classifier
         self.reconstructor = reconstructor
 
-    def forward(
-        self,
-        images: Float[Tensor, "batch 3 rows columns"],
-        supervision: Supervision | None = None,
-    ) -> Output:
+    def forward(self, images: Float[Tensor, "batch 3 rows columns"]) -> Output:
         """Recognise.
 
         Args:
             images: RGB 0..1, as :meth:`preprocess` gives them; computed on in the weights' type.
-            supervision: In training, labels: the sub-networks' loss then comes with its gradient,
-                at less cost, and their other results have none.
+        """
+        return self.supervised(images).output
+
+    def supervised(
+        self,
+        images: Float[Tensor, "batch 3 rows columns"],
+        supervision: Supervision | None = None,
+    ) -> Supervised:
+        """Recognise; with labels, the sub-networks' loss comes too, its gradient at less cost.
+
+        Args:
+            images: As for :meth:`forward`.
+            supervision: In training, the labels; None gives no loss.
         """
         images = images.to(next(self.parameters()).dtype)
         normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
@@ -128,21 +143,19 @@ class AttributeNetwork(nn.Module):
             multilabel = nn.functional.linear(mean, self.classifier.weight, self.classifier.bias)
         if self.reconstructor is not None:
             reconstruction = self.reconstructor(features, images.shape[2:])
-        return Output(
+        output = Output(
             logits=None if answers is None else answers.logits,
             multilabel_logits=multilabel,
             features=features,
             pooled=None if answers is None else answers.pooled,
             mask_mean=None if answers is None else answers.mask_mean,
             reconstruction=reconstruction,
-            loss=None if answers is None else answers.loss,
         )
+        return Supervised(output, None if answers is None else answers.loss)
 
     if TYPE_CHECKING:
 
-        def __call__(  # noqa: D102
-            self, images: Tensor, supervision: Supervision | None = None
-        ) -> Output: ...
+        def __call__(self, images: Tensor) -> Output: ...  # noqa: D102
 
     def masks(
         self,

@@ -21,7 +21,7 @@ from maskatlas.data import epoch_order
 from maskatlas.devices import autocast
 from maskatlas.errors import ConfigError, TrainingError
 from maskatlas.losses import LossTerms, loss_terms
-from maskatlas.model import AttributeNetwork, Output
+from maskatlas.model import AttributeNetwork, Output, Supervised
 from maskatlas.subnetworks import Supervision
 
 MOST_NAMES = 64
@@ -69,11 +69,11 @@ class Optimization:
         self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
         self.optimizer = _adamw(self.network, config.train)
         self._order: tuple[int, Int64[Tensor, " image"]] | None = None
-        self._parallel: nn.Module = self.network
+        self._parallel: nn.Module = _SupervisedPass(self.network)
         if processes > 1:
             devices = [device] if device.type == "cuda" else None
             self._parallel = DistributedDataParallel(
-                self.network, devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                self._parallel, devices, broadcast_buffers=False, gradient_as_bucket_view=True
             )
 
     @property
@@ -100,8 +100,9 @@ class Optimization:
         )
         self.network.train()
         with autocast(self.device, self.config.train.precision):
-            output: Output = self._parallel(images, supervision)
-        terms = loss_terms(output, images, labels, self.config.loss)
+            supervised: Supervised = self._parallel(images, supervision)
+        output, loss = supervised
+        terms = loss_terms(output, images, labels, self.config.loss, loss=loss)
         self._check("the loss", distributed.mean(terms.total), indices)
         self.optimizer.zero_grad()
         terms.total.backward()
@@ -187,6 +188,19 @@ class Optimization:
             if moments:
                 self.optimizer.state[parameter] = moments
         self.number = number
+
+
+class _SupervisedPass(nn.Module):
+    """The network's pass of training, as the forward pass that DistributedDataParallel wants."""
+
+    def __init__(self, network: AttributeNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 rows columns"], supervision: Supervision
+    ) -> Supervised:
+        return self.network.supervised(images, supervision)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -102,9 +102,7 @@ def train(
             torch.manual_seed(config.seed)
             network = build(config.model, data.training.attributes)
         told = _LOG.isEnabledFor(logging.INFO)
-        training, validation = (
-            pack(part, network.preprocessing, progress=told) for part in data
-        )
+        training, validation = (pack(part, network.preprocessing, progress=told) for part in data)
         optimization = Optimization(config, network, training, device)
         _claim(config, run)
         state = _earlier_state(optimization, data, run) if resume else None

@@ -46,7 +46,7 @@ def test_abn_against_its_twin(build) -> None:
     network = randomised(build(CONFIG, NAMES))
     images = draw_images(4, 16)
     maps, branch, logits = reference.abn(network, images)
-    output = network(images, Supervision(LABELS, 1.0, 0.0))
+    output, loss = network.supervised(images, Supervision(LABELS, 1.0, 0.0))
     torch.testing.assert_close(output.scores, logits)
     torch.testing.assert_close(
         ma.explain(network, images, "abn").shape, images.new_ones(4, 3, 16, 16).shape
@@ -54,7 +54,7 @@ def test_abn_against_its_twin(build) -> None:
     torch.testing.assert_close(
         network.attention_maps(images, ["Young", "Smiling"]), maps[:, [2, 0]]
     )
-    terms = loss_terms(output, images, LABELS, LossConfig())
+    terms = loss_terms(output, images, LABELS, LossConfig(), loss=loss)
     expected = attribute_loss(logits, LABELS) + attribute_loss(branch, LABELS)
     torch.testing.assert_close(terms.total, expected)
     assert_same_gradients(network, terms.total, expected)
@@ -67,7 +67,7 @@ def test_the_two_forms_of_abn_differ_and_need_no_labels_to_answer() -> None:
     )
     residual.load_state_dict(plain.state_dict())
     images = draw_images(2, 16)
-    assert plain(images).loss is None
+    assert plain.supervised(images).loss is None
     assert (plain(images).scores - residual(images).scores).abs().max() > 1e-3
 
 
@@ -78,15 +78,15 @@ def test_gain_against_its_twin_second_derivatives_included(with_regions: bool) -
     regions = torch.randint(0, 2, (4, 3, 16, 16), dtype=torch.uint8) if with_regions else None
     if regions is not None:
         regions[:, :, :3] = 255
-    output = network(images, Supervision(LABELS, 1.0, 0.0, regions))
+    output, loss = network.supervised(images, Supervision(LABELS, 1.0, 0.0, regions))
     logits, maps = reference.grad_cam(network, (images - 0.5) / 0.25)
     torch.testing.assert_close(output.scores, logits)
     assert maps.max() > 0
     torch.testing.assert_close(network.attention_maps(images, NAMES[1:]), maps[:, 1:].detach())
     expected = reference.gain_loss(network, images, LABELS, regions)
-    torch.testing.assert_close(output.loss, expected)
-    assert_same_gradients(network, output.loss, expected)
-    total = loss_terms(output, images, LABELS, LossConfig()).total
+    torch.testing.assert_close(loss, expected)
+    assert_same_gradients(network, loss, expected)
+    total = loss_terms(output, images, LABELS, LossConfig(), loss=loss).total
     torch.testing.assert_close(total, expected + attribute_loss(logits, LABELS))
 
 
@@ -94,7 +94,7 @@ def test_masked_images_leave_no_trace_in_what_gain_remembers_of_images() -> None
     one = randomised(gain.build(CONFIG, NAMES)).train()
     other = copy.deepcopy(one)
     images = draw_images(4, 16)
-    one(images, Supervision(LABELS, 1.0, 0.0))
+    one.supervised(images, Supervision(LABELS, 1.0, 0.0))
     other(images)
     torch.testing.assert_close(dict(one.named_buffers()), dict(other.named_buffers()))
 
@@ -102,7 +102,7 @@ def test_masked_images_leave_no_trace_in_what_gain_remembers_of_images() -> None
 def test_without_present_attributes_and_known_regions_gain_adds_nothing() -> None:
     network = randomised(gain.build(CONFIG, NAMES))
     images = draw_images(2, 16)
-    nothing = network(images, Supervision(torch.zeros(2, 3).double(), 1.0, 0.0)).loss
+    nothing = network.supervised(images, Supervision(torch.zeros(2, 3).double(), 1.0, 0.0)).loss
     assert nothing.item() == 0
     unknown = torch.full((2, 3, 16, 16), 255, dtype=torch.uint8)
     maps = torch.rand(2, 3, 4, 4)

@@ -79,12 +79,16 @@ def test_frozen_it_stays_as_it_is_while_masks_are_trained() -> None:
     before = {name: tensor.clone() for name, tensor in network.extractor.state_dict().items()}
     network.train()
     labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    network(draw_images(2, 32, dtype=torch.float32), Supervision(labels, 1.0, 0.0)).loss.backward()
+    network.supervised(
+        draw_images(2, 32, dtype=torch.float32), Supervision(labels, 1.0, 0.0)
+    ).loss.backward()
     assert all(parameter.grad is None for parameter in network.extractor.parameters())
     assert network.subnetworks.mask_weight.grad.abs().max() > 0
     torch.testing.assert_close(before, dict(network.extractor.state_dict()))
     trained = backbone_network(CONFIG, NAMES, Pyramid()).train()
-    trained(draw_images(2, 32, dtype=torch.float32), Supervision(labels, 1.0, 0.0)).loss.backward()
+    trained.supervised(
+        draw_images(2, 32, dtype=torch.float32), Supervision(labels, 1.0, 0.0)
+    ).loss.backward()
     assert all(p.grad is not None for p in trained.extractor.module.stages[:2].parameters())
 
 

@@ -62,11 +62,9 @@ def test_the_loss_has_the_gradient_of_contrastive_divergence() -> None:
     labels = torch.tensor([[1, torch.nan], [0, 0], [1, 1]], dtype=torch.float64)
     draws = torch.rand(3, 2, 8, generator=torch.Generator().manual_seed(0)).double()
     visible = rbm(images).features.flatten(1)
-    output = rbm(images, Supervision(labels, 1.0, 0.0))
+    output, loss = rbm.supervised(images, Supervision(labels, 1.0, 0.0))
     assert not output.scores.requires_grad
-    found = torch.autograd.grad(
-        output.loss, [rbm.connection, rbm.classifier.weight, rbm.classifier.bias]
-    )
+    found = torch.autograd.grad(loss, [rbm.connection, rbm.classifier.weight, rbm.classifier.bias])
     expected = [torch.zeros_like(gradient) for gradient in found]
     for i in range(3):
         for k in range(2):
@@ -129,17 +127,17 @@ def test_the_first_stage_learns_people_and_its_probe_teaches_the_features_nothin
     network = IdentityNetwork(ModelConfig(channels=4, image_size=16), NAMES, people).double()
     images, identities = draw_images(4, 16), torch.tensor([20, 3, -1, 20])
     labels = torch.tensor([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=torch.float64)
-    output = network(images, Supervision(labels, 1.0, 0.0, identities=identities))
+    output, loss = network.supervised(images, Supervision(labels, 1.0, 0.0, identities=identities))
     flat = output.features.flatten(1)[[0, 1, 3]]
     logs = network.recogniser(flat).log_softmax(1)
     expected = -(logs[0, 2] + logs[1, 0] + logs[2, 2]) / 3
     expected = expected + lnets_anet.CONTRACTION * (flat[0] - flat[2]).square().sum() / 2
-    torch.testing.assert_close(output.loss.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     probe = attribute_loss(output.scores, labels)
     weights = list(network.extractor.parameters())
     assert all(g is None for g in torch.autograd.grad(probe, weights, allow_unused=True))
     nobody = Supervision(labels, 1.0, 0.0, identities=torch.full((4,), -1))
-    assert network(images, nobody).loss.item() == 0
+    assert network.supervised(images, nobody).loss.item() == 0
 
 
 def test_scores_are_averaged_over_ten_crops() -> None:

@@ -282,9 +282,9 @@ def test_memory_above_what_was_held_is_measured() -> None:
 class Witness(ClassifierNetwork):
     """Remembers what it was given to learn from."""
 
-    def forward(self, images, supervision=None):
+    def supervised(self, images, supervision=None):
         self.given = images, supervision
-        return super().forward(images)
+        return super().supervised(images)
 
 
 def test_regions_move_with_their_images() -> None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from maskatlas.errors import ConfigError
 from maskatlas.explanations import activation, explain, explainers
 from maskatlas.model import AttributeNetwork, Output
-from maskatlas.subnetworks import SubNetworks, Supervision
+from maskatlas.subnetworks import SubNetworks
 from networks import draw_images, make_network
 from reference import explanations as slow
 
@@ -65,8 +65,8 @@ def test_where_the_logit_is_linear_in_the_features_hires_cam_is_the_contribution
 class Doubled(AttributeNetwork):
     """A network that answers in a way of its own."""
 
-    def forward(self, images: Tensor, supervision: Supervision | None = None) -> Output:
-        output = super().forward(images, supervision)
+    def forward(self, images: Tensor) -> Output:
+        output = super().forward(images)
         pooled = (2 * output.features).amax((2, 3))
         assert self.classifier is not None
         return output._replace(logits=None, multilabel_logits=self.classifier(pooled))

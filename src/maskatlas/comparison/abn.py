@@ -29,7 +29,7 @@ from maskatlas.comparison.networks import ClassifierNetwork
 from maskatlas.config import ModelConfig
 from maskatlas.extractors import BatchNorm
 from maskatlas.losses import attribute_loss
-from maskatlas.model import Output
+from maskatlas.model import Supervised
 from maskatlas.subnetworks import Supervision
 
 
@@ -85,11 +85,11 @@ class AttentionBranchNetwork(ClassifierNetwork):
         """``abn``: the attention maps."""
         return MappingProxyType({"abn": self.attention_maps})
 
-    def forward(
+    def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
         supervision: Supervision | None = None,
-    ) -> Output:
+    ) -> Supervised:
         """Recognise; with labels, the loss of the attention branch comes with it."""
         features = self.extractor(self.normalised(images))
         maps = self.attention(self.attention_stage(features))

@@ -29,7 +29,7 @@ from torch.nn.functional import interpolate
 from maskatlas.comparison.networks import ClassifierNetwork
 from maskatlas.config import ModelConfig
 from maskatlas.data import UNKNOWN
-from maskatlas.model import Output
+from maskatlas.model import Supervised
 from maskatlas.subnetworks import Supervision
 
 MINING = 1.0
@@ -48,11 +48,11 @@ class GuidedAttentionNetwork(ClassifierNetwork):
         """``gain``: the attention maps, before they are scaled."""
         return MappingProxyType({"gain": self.attention_maps})
 
-    def forward(
+    def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
         supervision: Supervision | None = None,
-    ) -> Output:
+    ) -> Supervised:
         """Recognise; with labels, what is added to the classifier's loss comes with it."""
         pixels = self.normalised(images)
         features = self.extractor(pixels)

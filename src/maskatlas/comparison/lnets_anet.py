@@ -33,7 +33,7 @@ from maskatlas.config import Config, ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.inference import passes
-from maskatlas.model import AttributeNetwork, Output
+from maskatlas.model import AttributeNetwork, Supervised
 from maskatlas.subnetworks import Supervision
 from maskatlas.tensorfile import load_tensors, save_tensors
 from maskatlas.training_data import open_data
@@ -111,11 +111,11 @@ class ANet(ClassifierNetwork):
         super().__init__(config, attributes, ANetFeatures())
         self.classifier = nn.Linear(FEATURES, len(attributes))
 
-    def forward(
+    def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
         supervision: Supervision | None = None,  # noqa: ARG002, the classifier's loss is all
-    ) -> Output:
+    ) -> Supervised:
         """Recognise the attributes."""
         features = self.crop_features(images)
         return self.answer(features, self.classified(features.flatten(1)))
@@ -156,11 +156,11 @@ class IdentityNetwork(ANet):
         self.register_buffer("people", people)
         self.recogniser = nn.Linear(FEATURES, len(people))
 
-    def forward(
+    def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
         supervision: Supervision | None = None,
-    ) -> Output:
+    ) -> Supervised:
         """Recognise attributes; with identities, the loss of telling people apart comes along."""
         features = self.crop_features(images)
         flat = features.flatten(1)

@@ -32,7 +32,7 @@ from maskatlas.comparison import plain
 from maskatlas.comparison.networks import ClassifierNetwork
 from maskatlas.comparison.system import NetworkSystem
 from maskatlas.config import Config, ModelConfig
-from maskatlas.model import AttributeNetwork, Output
+from maskatlas.model import AttributeNetwork, Supervised
 from maskatlas.subnetworks import Supervision
 
 SIDE = 32
@@ -93,11 +93,11 @@ class MultiTaskRBM(ClassifierNetwork):
         nn.init.normal_(self.classifier.weight, std=_DEVIATION)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(
+    def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
         supervision: Supervision | None = None,
-    ) -> Output:
+    ) -> Supervised:
         """Return the log-odds of p(y | v); with labels the loss, and then they have no gradient."""
         features = self.extractor(self.normalised(images))
         visible = features.flatten(1)

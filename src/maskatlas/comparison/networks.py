@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maskatlas.config import ModelConfig
 from maskatlas.extractors import build_extractor
-from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, AttributeNetwork, Output
+from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, AttributeNetwork, Output, Supervised
 from maskatlas.subnetworks import SubNetworks
 
 
@@ -62,9 +62,9 @@ class ClassifierNetwork(AttributeNetwork):
         features: Float[Tensor, "batch channel height width"],
         logits: Float[Tensor, "batch attribute"],
         loss: Float[Tensor, ""] | None = None,
-    ) -> Output:
-        """Return the output of a network that has nothing but these."""
-        return Output(None, logits, features, None, None, None, loss)
+    ) -> Supervised:
+        """Return what a network knows that has nothing but these."""
+        return Supervised(Output(None, logits, features, None, None, None), loss)
 
     def save_pretrained(self, directory: Path | str, *, card: str = "") -> None:
         """Write the model folder, with a card that says how such a network is opened."""

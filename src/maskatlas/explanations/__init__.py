@@ -17,6 +17,7 @@ from maskatlas.explanations.activation import (
     grad_cam_map,
     hires_cam_map,
     mask_map,
+    passes_as_ours,
 )
 from maskatlas.explanations.floors import centre_map, random_map
 from maskatlas.explanations.gradients import gradient_x_input_map, integrated_gradients_map
@@ -87,7 +88,7 @@ def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
     """
     methods: dict[str, Explainer] = {}
     if isinstance(network, AttributeNetwork):
-        if type(network).forward is AttributeNetwork.forward:
+        if passes_as_ours(network):
             few = ("contribution",) if network.subnetworks is None else _OF_FEATURES
             methods |= {name: partial(_by_features, network, _OF_FEATURES[name]) for name in few}
         methods |= {name: partial(method, network) for name, method in _BY_GRADIENT.items()}

@@ -119,8 +119,13 @@ def feature_gradients(
 def logits_are_known(network: AttributeNetwork) -> bool:
     """Return whether it answers as :mod:`maskatlas.model` says, no part of it replaced."""
     heads = network.subnetworks
-    ours = heads is None or type(heads) is SubNetworks
-    return ours and type(network).forward is AttributeNetwork.forward
+    return passes_as_ours(network) and (heads is None or type(heads) is SubNetworks)
+
+
+def passes_as_ours(network: AttributeNetwork) -> bool:
+    """Return whether no subclass has put another pass in place of our own."""
+    kind, ours = type(network), AttributeNetwork
+    return (kind.forward, kind.supervised) == (ours.forward, ours.supervised)
 
 
 def known_gradients(
