@@ -144,9 +144,22 @@ def classifier(attributes: Sequence[str], random: Generator) -> dict[str, Any]:
 
 
 def make_evaluation(
-    attributes: Sequence[str], *, data: str = "faces", pointing: bool = True, seed: int = 1
+    attributes: Sequence[str],
+    *,
+    data: str = "faces",
+    pointing: bool = True,
+    judged: bool = False,
+    seed: int = 1,
 ) -> dict[str, Any]:
-    """An ``evaluation.json``."""
+    """An ``evaluation.json``.
+
+    Args:
+        attributes: Names.
+        data: What the network was scored on.
+        pointing: Whether it was judged where maps point.
+        judged: Whether maps were judged on every other subject.
+        seed: Of all numbers.
+    """
     random = default_rng(seed)
     subnetworks = classifier(attributes, random)
     played = {
@@ -155,6 +168,8 @@ def make_evaluation(
     }
     game = {"method": "contribution", "tolerance_pixels": 5.39, "mean": 0.88, "attributes": played}
     where = make_localization(random, played)
+    explanations = {"pointing": game, "localization": where} if pointing else {}
+    explanations |= make_judgements(attributes) if judged else {}
     return {
         "mean_accuracy": subnetworks["mean"]["accuracy"],
         "data": data,
@@ -162,7 +177,7 @@ def make_evaluation(
         "images": 800,
         "subnetworks": subnetworks,
         "multilabel": classifier(attributes, random),
-        "explanations": {"pointing": game, "localization": where} if pointing else None,
+        "explanations": explanations or None,
     }
 
 
@@ -184,6 +199,100 @@ def make_localization(
             measures[measure] = {**overall, "difference": difference, "attributes": rows}
         methods[method] = measures
     return {"images": 200, "units": 150, "people": True, "methods": methods}
+
+
+FAITHFULNESS = ("insertion", "deletion", "gain", "infidelity", "relative_infidelity")
+
+
+def make_judgements(
+    attributes: Sequence[str], *, channels: int = 8, seed: int = 5
+) -> dict[str, Any]:
+    """Every other section on explanations; the last reading of each kind is undefined."""
+    random = default_rng(seed)
+    count, methods = len(attributes), ("contribution", "mask", "random")
+    means = {"logit": -0.4, "accuracy": -0.02, "auroc": None}
+    areas = {"mask": 0.1, "contribution": 0.2}
+    return {
+        "faithfulness": {"images": 60, "steps": 8, "squares": 64}
+        | _measures(random, attributes, methods, *FAITHFULNESS)
+        | {
+            "curves": {
+                method: {kind: random.random(9).tolist() for kind in ("insertion", "deletion")}
+                for method in methods
+            }
+        },
+        "channel_faithfulness": {
+            "images": 60,
+            "completeness_error": 2.5e-6,
+            "removal": {
+                order: {"logit": [1.0, 0.5, None], "auroc": random.random(3).tolist()}
+                | ({"logit_area": _measured(areas[order], attributes)} if order in areas else {})
+                for order in (*areas, "random")
+            },
+            "agreement": _spreads(
+                attributes, **{"mask-logit": 0.4, "mask-auroc": 0.1, "contribution-logit": None}
+            ),
+        },
+        "specificity": {
+            "images": 60,
+            "methods": {
+                method: {"mean": mean, "similarity": random.random((count, count)).tolist()}
+                for method, mean in zip(methods, (0.31, 0.17, None), strict=True)
+            },
+        },
+        "mask_exchange": {"images": 60, "attributes": list(attributes), "mean": means}
+        | {kind: random.normal(0, 1, (count, count)).tolist() for kind in means},
+        "randomization": {
+            "images": 20,
+            "methods": {
+                method: [_stage(layer, left, chance, attributes) for layer, left in stages.items()]
+                for method, stages, chance in (
+                    ("contribution", {"subnetworks": 0.8, "extractor.0": 0.25}, 0.2),
+                    ("mask", {"subnetworks": 0.7, "extractor.0": 0.35, "masks alone": 0.6}, 0.2),
+                )
+            },
+        },
+        "sensitivity": {"images": 60, "samples": 10, "radius": 0.02}
+        | _measures(random, attributes, methods, "max_sensitivity"),
+        "map_simplicity": {"images": 60}
+        | _measures(random, attributes, methods, "gini", "entropy"),
+        "channel_simplicity": {
+            "images": 60,
+            "channels": channels,
+            "dead": [3, 5],
+            "duplicates": [{"channels": [1, 6], "correlation": 0.995}],
+            "gini": _spreads(attributes, mask=0.12, contribution=None),
+            "entropy": _spreads(attributes, mask=0.98, contribution=None),
+        },
+    }
+
+
+def _measures(
+    random: Generator, attributes: Sequence[str], methods: Sequence[str], *measures: str
+) -> dict[str, Any]:
+    return {
+        "methods": {
+            method: {name: _measured(random.random(), attributes) for name in measures}
+            for method in methods
+        }
+    }
+
+
+def _measured(mean: float, attributes: Sequence[str]) -> dict[str, Any]:
+    rows = {name: bounds(mean) | {"images": 7} for name in attributes}
+    return {**bounds(mean), "difference": None, "attributes": rows}
+
+
+def _spreads(attributes: Sequence[str], **means: float | None) -> dict[str, Any]:
+    return {
+        name: {"mean": mean, "attributes": dict.fromkeys(attributes, mean)}
+        for name, mean in means.items()
+    }
+
+
+def _stage(layer: str, left: float, chance: float, attributes: Sequence[str]) -> dict[str, Any]:
+    magnitude = _measured(left, attributes)
+    return {"layer": layer, "correlation": left, "magnitude": magnitude, "chance": chance}
 
 
 def bounds(mean: float) -> dict[str, float]:
@@ -239,7 +348,12 @@ def make_metrics(*, epochs: int = 6, steps: int = 20, final_mask: float = 0.35) 
 
 
 def make_run(
-    folder: Path, *, attributes: Sequence[str] = names(6), channels: int = 8, **atlas: Any
+    folder: Path,
+    *,
+    attributes: Sequence[str] = names(6),
+    channels: int = 8,
+    judged: bool = False,
+    **atlas: Any,
 ) -> Path:
     """A whole run folder, but for its weights.
 
@@ -247,13 +361,14 @@ def make_run(
         folder: Where; made if it is not there.
         attributes: Names.
         channels: How many.
+        judged: Whether explanations were judged on every subject.
         atlas: Further arguments of :func:`make_atlas`.
     """
     (folder / "model").mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(dump_toml(PRESETS["demo"]))
     (folder / "model" / "config.json").write_text(json.dumps({"attributes": list(attributes)}))
     (folder / "metrics.jsonl").write_text(make_metrics())
-    (folder / "evaluation.json").write_text(json.dumps(make_evaluation(attributes)))
+    (folder / "evaluation.json").write_text(json.dumps(make_evaluation(attributes, judged=judged)))
     save_cases(folder / FILE, make_cases(attributes))
     make_atlas(attributes, channels, **atlas).save(folder / "atlas")
     return folder

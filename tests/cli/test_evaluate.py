@@ -51,6 +51,12 @@ def test_in_words(own_run: Path) -> None:
     answer = call("evaluate", own_run, "--explanations", "--limit", "4", "--split", "test")
     assert answer.code == 0
     lines = answer.out.splitlines()
+    titles = [line.split(": ")[0] for line in lines if line.startswith(("f", "s"))][2:]
+    assert list(dict.fromkeys(titles)) == [
+        *("faithful", "faithful, channels", "specific", "specific, masks"),
+        *("sane", "stable", "simple", "simple, channels"),
+    ]
+    lines = lines[: 4 + len(METHODS) - len(SLOW)]
     assert lines[0] == "faces, split test: 4 images"
     assert lines[1].startswith("sub-networks: accuracy 0.")
     assert lines[2].startswith("multi-label classifier: accuracy 0.")
@@ -62,8 +68,22 @@ def test_in_words(own_run: Path) -> None:
     assert strict((own_run / "evaluation.json").read_text())["images"] == 4
 
 
+def test_subjects_are_those_asked_for(own_run: Path) -> None:
+    words = ("evaluate", own_run, "--explanations", "--json", "--split", "test", "--limit", "2")
+    chosen = ("--subjects", "channel_simplicity,sensitivity", "--subjects", "specificity")
+    answer = call(*words, *chosen, "--methods", "mask")
+    assert answer.code == 0, answer.err
+    told = ["specificity", "sensitivity", "channel_simplicity"]
+    assert list(strict(answer.out)["explanations"]) == told
+    assert not (own_run / FILE).exists()
+    answer = call(*words, "--subjects", "beauty")
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected some of localization, faithfulness" in answer.err
+
+
 def test_methods_and_attributes_are_those_asked_for(own_run: Path) -> None:
     words = ("evaluate", own_run, "--explanations", "--json", "--split", "test")
+    words = (*words, "--subjects", "localization")
     chosen = ("--methods", "centre,mask", "--methods", "grad-cam", "--attributes", "Bangs,Smiling")
     answer = call(*words, *chosen)
     assert answer.code == 0, answer.err
@@ -77,7 +97,8 @@ def test_methods_and_attributes_are_those_asked_for(own_run: Path) -> None:
 
 def test_cases_are_kept_until_an_evaluation_without_explanations(own_run: Path) -> None:
     (own_run / FILE).unlink()
-    call("evaluate", own_run, "--explanations", "--split", "test")
+    chosen = ("--explanations", "--subjects", "localization")
+    call("evaluate", own_run, *chosen, "--split", "test")
     told = strict((own_run / "evaluation.json").read_text())["explanations"]["localization"]
     assert [case.to_json() for case in load_cases(own_run / FILE)] == told["cases"] != []
     call("evaluate", own_run)
@@ -87,7 +108,10 @@ def test_cases_are_kept_until_an_evaluation_without_explanations(own_run: Path) 
 def test_methods_without_explanations_are_told(run: Path) -> None:
     answer = call("evaluate", run, "--methods", "mask")
     assert (answer.code, answer.out) == (2, "")
-    assert "--methods, --attributes: expected --explanations with" in answer.err
+    told = " ".join(answer.err.split())  # it is broken into lines
+    assert "--methods, --attributes, --subjects: expected --explanations with" in told
+    answer = call("evaluate", run, "--subjects", "sensitivity")
+    assert (answer.code, answer.out) == (2, "")
     answer = call("evaluate", run, "--explanations", "--methods", "maks")
     assert (answer.code, answer.out) == (2, "")
     assert "expected some of contribution, mask" in answer.err
@@ -127,14 +151,15 @@ def test_what_cannot_be_evaluated_is_told(run: Path, tmp_path: Path) -> None:
     assert answer.code == 1
     assert "none of its attributes (Cat, Dog)" in answer.err
     plain = write_table(tmp_path / "plain", truth(3, ("Smiling",)))
-    answer = call("evaluate", run, "--data", plain, "--explanations")
+    asked = ("--explanations", "--subjects", "localization")
+    answer = call("evaluate", run, "--data", plain, *asked)
     assert (answer.code, answer.out) == (1, "")
-    assert "explanations are judged against regions" in answer.err
+    assert "where maps point is judged against regions" in answer.err
 
 
 @pytest.mark.parametrize("flag", ["-q", "--quiet"])
 def test_quiet_and_progress(flag: str, own_run: Path) -> None:
-    words = ("evaluate", own_run, "--explanations")
+    words = ("evaluate", own_run, "--explanations", "--subjects", "localization,sensitivity")
     loud = call(*words, terminal=True).err
     assert "evaluating: " in loud
     assert "explanations: " in loud

@@ -7,6 +7,7 @@ from maskatlas.errors import ConfigError, DataError
 from maskatlas.evaluation import evaluate_explanations
 from maskatlas.evaluation.explanations import SUBJECTS, chosen_methods
 from maskatlas.explanations import METHODS, SLOW
+from maskatlas.model import AttributeNetwork
 from networks import make_dataset, make_network
 
 NETWORK = make_network(2, channels=3, image_size=12)
@@ -59,8 +60,53 @@ def test_the_network_is_left_in_peace() -> None:
     assert not NETWORK.training
 
 
+def test_subjects_are_those_asked_for_each_once() -> None:
+    data, chosen = data_with_regions(), ["map_simplicity", "localization", "map_simplicity"]
+    found = evaluate_explanations(NETWORK, data, methods=["centre"], subjects=chosen)
+    assert list(found.subjects) == ["localization", "map_simplicity"]
+    found = evaluate_explanations(NETWORK, data, methods=["centre"], subjects=chosen[:1])
+    assert found.localization is None
+    assert found.cases == ()
+    assert list(found.to_json()) == ["map_simplicity"]
+
+
+@pytest.mark.parametrize("subnetworks", [True, False])
+@pytest.mark.parametrize("regions", [True, False])
+def test_by_default_all_that_network_and_data_allow(subnetworks: bool, regions: bool) -> None:
+    network = make_network(2, channels=3, image_size=12, subnetworks=subnetworks)
+    data = data_with_regions() if regions else make_dataset([[1, 1], [0, 1]], 2, size=(14, 12))
+    found = evaluate_explanations(network, data, methods=["contribution"])
+    assert list(found.subjects) == [
+        name
+        for name, subject in SUBJECTS.items()
+        if (regions or not subject.needs_regions) and (subnetworks or not subject.needs_masks)
+    ]
+    assert ("pointing" in found.to_json()) is regions
+
+
+def test_a_network_of_another_system_is_judged_on_all_that_builds_none() -> None:
+    class Other(AttributeNetwork):
+        """As one of another system: nobody here knows how to begin it anew."""
+
+    other = make_network(2, channels=3, image_size=12)
+    other.__class__ = Other
+    data = data_with_regions()
+    found = evaluate_explanations(other, data, methods=["contribution"])
+    assert list(found.subjects) == [name for name in SUBJECTS if name != "randomization"]
+    with pytest.raises(ConfigError, match="built anew"):
+        evaluate_explanations(other, data, subjects=["randomization"])
+
+
 def test_what_cannot_be_judged_is_told() -> None:
-    with pytest.raises(DataError, match=r"regions.*leave --explanations out"):
-        evaluate_explanations(NETWORK, make_dataset(3, 2))
+    bare, data = make_dataset(3, 2), data_with_regions()
+    with pytest.raises(DataError, match=r"regions.*judge other subjects"):
+        evaluate_explanations(NETWORK, bare, subjects=["localization"])
     with pytest.raises(DataError, match="no image"):
-        evaluate_explanations(NETWORK, data_with_regions().subset([]))
+        evaluate_explanations(NETWORK, data.subset([]))
+    with pytest.raises(ConfigError, match=r"expected some of localization, .*found 'beauty'"):
+        evaluate_explanations(NETWORK, data, subjects=["localization", "beauty"])
+    with pytest.raises(ConfigError, match="found none"):
+        evaluate_explanations(NETWORK, data, subjects=[])
+    for name in ("channel_faithfulness", "mask_exchange", "channel_simplicity"):
+        with pytest.raises(ConfigError, match="no masks to judge"):
+            evaluate_explanations(make_network(2, subnetworks=False), data, subjects=[name])

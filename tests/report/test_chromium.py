@@ -58,7 +58,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile") / "<script>alert(0)<script>"
-    return write_report(make_run(folder, attributes=HOSTILE))
+    return write_report(make_run(folder, attributes=HOSTILE, judged=True))
 
 
 def assert_clean(visit: Visit) -> None:

@@ -74,7 +74,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dots in place of figures, where a test is about words."""
 
     def dots(run: object, classifier: object) -> dict[str, Picture | None]:
-        return {f"{n}_figure": DOT for n in ("training", "accuracy", *report.plots.OF_ATLAS)}
+        return {f"{n}_figure": DOT for n in report.plots.FIGURES}
 
     monkeypatch.setattr(report, "draw_figures", dots)
 
@@ -82,7 +82,10 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(
-        tmp_path_factory.mktemp("runs") / "<b>run</b>", attributes=HOSTILE, replicates=20
+        tmp_path_factory.mktemp("runs") / "<b>run</b>",
+        attributes=HOSTILE,
+        judged=True,
+        replicates=20,
     )
 
 
@@ -154,7 +157,7 @@ def test_hostile_names_reach_the_script_as_they_are(page: Page) -> None:
 
 
 def test_figures_are_saved_in_the_run_folder(page: Page, hostile: Path) -> None:
-    for name in ("training", "accuracy"):
+    for name in ("training", "accuracy", "faithfulness", "channel_removal", "mask_exchange"):
         assert (hostile / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from maskatlas.report import write_report
+from maskatlas.report.measured import Bounds, Measured
 from maskatlas.report.run import read_run
-from maskatlas.report.where import MOST_CASES, Bounds, Measured, Where, where_facts
+from maskatlas.report.where import MOST_CASES, Where, where_facts
 from sample_run import make_cases, make_evaluation, make_run, names
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from maskatlas.cli.explain import named_attributes
+from maskatlas.cli.judged import judged_in_words, number, with_bounds
 from maskatlas.cli.runs import OnData, is_first_process, progress_wanted
 from maskatlas.cli.settings import split_commas
 from maskatlas.errors import ConfigError
@@ -25,7 +26,10 @@ class Evaluate(OnData):
     """
 
     explanations: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Judge the maps too: do they point at what they speak of. Needs regions."""
+    """Judge the maps too: do they point at what they speak of (where regions are known), are they
+    faithful, specific, sane, stable, simple. Takes minutes; --subjects chooses."""
+    subjects: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Judge the maps on these subjects only, as A,B (localization, faithfulness, ...)."""
     methods: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Only the maps of these methods, as A,B, compared with the first; `all` for every one. By
     default all but those that take long (integrated-gradients)."""
@@ -36,10 +40,10 @@ class Evaluate(OnData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.methods or self.attributes) and not self.explanations:
+        if (self.methods or self.attributes or self.subjects) and not self.explanations:
             raise ConfigError(
-                "--methods, --attributes: expected --explanations with them, as they say which "
-                "maps are judged"
+                "--methods, --attributes, --subjects: expected --explanations with them, as they "
+                "say which maps are judged, and on what"
             )
 
     def run(self) -> None:
@@ -56,6 +60,7 @@ class Evaluate(OnData):
                     data,
                     methods=split_commas(self.methods) or None,
                     attributes=named_attributes(self.attributes, network.attributes) or None,
+                    subjects=split_commas(self.subjects) or None,
                     seed=self.seed,
                     progress=progress,
                 )
@@ -83,12 +88,13 @@ def summary(result: dict[str, Any]) -> str:
     for name, title in (("subnetworks", "sub-networks"), ("multilabel", "multi-label classifier")):
         if result[name] is not None:
             means = ", ".join(
-                f"{metric.replace('_', ' ')} {'-' if value is None else f'{value:.4f}'}"
+                f"{metric.replace('_', ' ')} {number(value, 4)}"
                 for metric, value in result[name]["mean"].items()
             )
             lines.append(f"{title}: {means}")
     if result["explanations"] is not None:
         lines += _where_maps_point(result["explanations"])
+        lines += judged_in_words(result["explanations"])
     return "\n".join(lines)
 
 
@@ -97,24 +103,16 @@ def _where_maps_point(explanations: dict[str, Any]) -> list[str]:
     game, where = explanations.get("pointing"), explanations.get("localization")
     if game is None or where is None:
         return []
-    mean = "-" if game["mean"] is None else f"{game['mean']:.3f}"
     lines = [
-        f"pointing game, {game['method']} maps: {mean} over {len(game['attributes'])} "
-        f"attributes (tolerance {game['tolerance_pixels']:.1f} pixels)"
+        f"pointing game, {game['method']} maps: {number(game['mean'])} over "
+        f"{len(game['attributes'])} attributes (tolerance {game['tolerance_pixels']:.1f} pixels)"
     ]
     for method, measures in where["methods"].items():
         told = ", ".join(
-            f"{name.replace('_', ' ')} {_with_bounds(found)}" for name, found in measures.items()
+            f"{name.replace('_', ' ')} {with_bounds(found)}" for name, found in measures.items()
         )
         lines.append(f"  {method}: {told}")
     return lines
-
-
-def _with_bounds(found: dict[str, Any]) -> str:
-    mean, low, high = (
-        "-" if found[key] is None else f"{found[key]:.3f}" for key in ("mean", "low", "high")
-    )
-    return f"{mean} ({low} to {high})"
 
 
 def parse(words: Sequence[str], prog: str) -> Evaluate:

@@ -28,7 +28,6 @@ class Examination:
 
 
 @runtime_checkable
-@runtime_checkable
 class Judgement(Protocol):
     """What came out of one subject: a frozen record."""
 

@@ -11,9 +11,15 @@ from torch import Tensor
 from maskatlas.cache import PackedImages
 from maskatlas.cases import Case
 from maskatlas.data import AttributeDataset
-from maskatlas.errors import ConfigError, DataError
+from maskatlas.errors import ConfigError, DataError, MaskatlasError
+from maskatlas.evaluation.channel_removal import channel_faithfulness
 from maskatlas.evaluation.examination import Examination, Judgement
+from maskatlas.evaluation.faithfulness import faithfulness
 from maskatlas.evaluation.localization import Localization, localize
+from maskatlas.evaluation.randomization import randomization
+from maskatlas.evaluation.simplicity import channel_simplicity, map_simplicity
+from maskatlas.evaluation.specificity import mask_exchange, specificity
+from maskatlas.evaluation.stability import max_sensitivity
 from maskatlas.explanations import SLOW, explainers
 from maskatlas.inference import labels_for
 from maskatlas.model import AttributeNetwork
@@ -28,9 +34,22 @@ class Subject:
 
     judge: Callable[[Examination], Judgement]
     needs_regions: bool = False
+    needs_masks: bool = False
+    needs_a_fresh_one: bool = False
+    """Another network of the same kind is built, which only this package's own allows."""
 
 
-SUBJECTS: Mapping[str, Subject] = {"localization": Subject(localize, needs_regions=True)}
+SUBJECTS: Mapping[str, Subject] = {
+    "localization": Subject(localize, needs_regions=True),
+    "faithfulness": Subject(faithfulness),
+    "channel_faithfulness": Subject(channel_faithfulness, needs_masks=True),
+    "specificity": Subject(specificity),
+    "mask_exchange": Subject(mask_exchange, needs_masks=True),
+    "randomization": Subject(randomization, needs_a_fresh_one=True),
+    "sensitivity": Subject(max_sensitivity),
+    "map_simplicity": Subject(map_simplicity),
+    "channel_simplicity": Subject(channel_simplicity, needs_masks=True),
+}
 """By the name of their section in ``evaluation.json``, in the order in which they are judged."""
 
 
@@ -65,6 +84,7 @@ def evaluate_explanations(
     *,
     methods: Sequence[str] | None = None,
     attributes: Sequence[str] | None = None,
+    subjects: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> ExplanationEvaluation:
@@ -77,28 +97,62 @@ def evaluate_explanations(
             None means all but those that take many passes for one map
             (:data:`maskatlas.explanations.SLOW`). The others are compared with the first.
         attributes: Names; None means all. Only these are judged, and counted in the means.
+        subjects: Names of :data:`SUBJECTS`; None means all that this data and network allow.
         seed: Of the bootstrap draws.
         progress: Show progress bars on a terminal.
 
     Raises:
-        ConfigError: A method or an attribute that this network does not have, or none.
-        DataError: No image, no attribute in common, or nothing that could be judged on this data.
+        ConfigError: A method or an attribute that this network does not have, a subject that is
+            not known or that this network does not allow, or none.
+        DataError: No image, no attribute in common, or no region where they are asked for.
     """
     chosen = chosen_methods(network, methods)
     where = data.path or data.source
     if not len(data):
         raise DataError(f"{where}: no image to judge explanations on")
-    due = {name: s for name, s in SUBJECTS.items() if data.has_regions or not s.needs_regions}
-    if not due:
-        raise DataError(
-            f"{where}: explanations are judged against regions, and this data "
-            "has none; see docs/data.md for how to add masks/, or leave --explanations out"
-        )
+    due = _due(network, data, subjects)
     images = PackedImages(data, network.preprocessing, progress=progress)
     labels = labels_for(network, images.data)
     labels[:, ~_asked(network, attributes)] = torch.nan
     given = Examination(network, images, labels, chosen, seed=seed, progress=progress)
-    return ExplanationEvaluation(chosen, {name: s.judge(given) for name, s in due.items()})
+    return ExplanationEvaluation(chosen, {name: SUBJECTS[name].judge(given) for name in due})
+
+
+def _due(
+    network: AttributeNetwork, data: AttributeDataset, subjects: Sequence[str] | None
+) -> list[str]:
+    """Return the names of what is judged, in the order of :data:`SUBJECTS`."""
+    obstacles = {name: _obstacle(subject, network, data) for name, subject in SUBJECTS.items()}
+    if subjects is None:
+        return [name for name, obstacle in obstacles.items() if obstacle is None]
+    if not subjects:
+        raise ConfigError(f"subjects: expected some of {', '.join(SUBJECTS)}; found none")
+    for name in subjects:
+        if name not in SUBJECTS:
+            raise ConfigError(f"subjects: expected some of {', '.join(SUBJECTS)}; found {name!r}")
+        if (obstacle := obstacles[name]) is not None:
+            raise obstacle
+    return [name for name in SUBJECTS if name in subjects]
+
+
+def _obstacle(
+    subject: Subject, network: AttributeNetwork, data: AttributeDataset
+) -> MaskatlasError | None:
+    """Return why this cannot be judged here, if it cannot."""
+    if subject.needs_regions and not data.has_regions:
+        return DataError(
+            f"{data.path or data.source}: where maps point is judged against regions, and this "
+            "data has none; see docs/data.md for how to add masks/, or judge other subjects"
+        )
+    if subject.needs_masks and network.subnetworks is None:
+        return ConfigError(
+            "subjects: this network has no masks to judge; train one with model.subnetworks = true"
+        )
+    if subject.needs_a_fresh_one and type(network) is not AttributeNetwork:
+        return ConfigError(
+            "subjects: a network of another system cannot be built anew here; judge other subjects"
+        )
+    return None
 
 
 def _asked(

@@ -11,6 +11,7 @@ from maskatlas.figures.correlations import attribute_correlation, channel_correl
 from maskatlas.figures.explanation import explain_picture
 from maskatlas.figures.grids import mask_grids, mask_limit
 from maskatlas.figures.importance import importance_agreement, importance_readings
+from maskatlas.figures.judgement import mask_exchange, share_curves
 from maskatlas.figures.overlays import aligned, best_example, top_channel_overlays
 from maskatlas.figures.saving import encoded, indexed, save_figures, slug
 from maskatlas.figures.style import DARK, LIGHT, Theme, shown
@@ -35,11 +36,13 @@ __all__ = [
     "importance_readings",
     "indexed",
     "mask_colours",
+    "mask_exchange",
     "mask_grids",
     "mask_limit",
     "outlined",
     "overlay",
     "save_figures",
+    "share_curves",
     "shown",
     "slug",
     "top_channel_overlays",

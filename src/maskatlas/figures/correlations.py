@@ -57,7 +57,7 @@ def channel_correlation(
     with style(theme):
         figure = sheet(width, side + 0.25 + _SCALE)
         axes = panel(figure, margin, 0.05, side, side)
-        _heat(axes, table[np.ix_(ids, ids)])
+        _heat(axes, table[np.ix_(ids, ids)], 1.0)
         if clustered and step > 1:
             axes.set(xticks=[], yticks=[])
             axes.set_xlabel("channels, the most alike side by side", fontsize=SMALL, labelpad=3)
@@ -103,27 +103,50 @@ def attribute_correlation(
         order = list(clustering.leaf_order(clustering.linkage(table)))
     else:
         order = list(range(len(atlas.attributes)))
-    names = [shown(atlas.attributes[row], 22) for row in order]
+    names = [atlas.attributes[row] for row in order]
+    return named_heat(names, table[np.ix_(order, order)], 1.0, "correlation", theme, width)
+
+
+def named_heat(
+    attributes: Sequence[str],
+    table: Float[np.ndarray, "attribute attribute"],
+    limit: float,
+    title: str,
+    theme: Theme,
+    width: float,
+) -> Figure:
+    """Draw a table of attributes by attributes in colours.
+
+    Args:
+        attributes: Names, shown beside the rows, with numbers that stand for the columns.
+        table: Signed values; NaN is grey.
+        limit: Of the scale, on both sides of 0.
+        title: Of the scale.
+        theme: Colours of the page.
+        width: In inches.
+    """
+    count = len(attributes)
+    names = [shown(name, 22) for name in attributes]
     left = min(text_width(names) + 0.3, width / 2)
-    side = min(width - left - 0.1, max(1.0, len(order) * 0.3))
-    high = max(side, len(order) * _LINE)
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if side * step / len(order) >= 0.13)
-    numbers = [str(number) for number in range(1, len(order) + 1)]
+    side = min(width - left - 0.1, max(1.0, count * 0.3))
+    high = max(side, count * _LINE)
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if side * step / count >= 0.13)
+    numbers = [str(number) for number in range(1, count + 1)]
     with style(theme):
         figure = sheet(left + side + 0.1, high + 0.3 + _SCALE)
         axes = panel(figure, left, 0.05, side, high)
-        _heat(axes, table[np.ix_(order, order)])
-        axes.set_xticks(range(step - 1, len(order), step), numbers[step - 1 :: step])
+        _heat(axes, table, limit)
+        axes.set_xticks(range(step - 1, count, step), numbers[step - 1 :: step])
         labels = [f"{name}  {number}" for name, number in zip(names, numbers, strict=True)]
-        axes.set_yticks(range(len(order)), labels, parse_math=False)
+        axes.set_yticks(range(count), labels, parse_math=False)
         axes.tick_params(length=0)
         scale = panel(figure, left, high + 0.32, min(side, 2.0), 0.09)
-        colour_scale(figure, scale, SIGNED_MAP, (-1.0, 1.0), "correlation")
+        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), title)
         return finish(figure)
 
 
-def _heat(axes: Axes, table: Float[np.ndarray, "row column"]) -> None:
-    axes.imshow(diverging_colours(table, 1.0), interpolation="nearest", aspect="auto")
+def _heat(axes: Axes, table: Float[np.ndarray, "row column"], limit: float) -> None:
+    axes.imshow(diverging_colours(table, limit), interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=1.5, pad=1.5)
 

@@ -15,6 +15,7 @@ from maskatlas.report import summary
 from maskatlas.report.accuracy import COLUMNS, accuracy_facts
 from maskatlas.report.atlas import atlas_facts, no_atlas_facts
 from maskatlas.report.history import history_facts
+from maskatlas.report.judged import judged_facts
 from maskatlas.report.page import DASH, render_page
 from maskatlas.report.plots import draw_figures
 from maskatlas.report.run import ALL, Run, read_run
@@ -94,6 +95,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "evaluation": run.evaluation,
         "health": verdicts,
         "history": trained,
+        "judged": judged_facts(run.evaluation.judgements if run.evaluation else None),
         "next_steps": summary.next_steps(
             run, right, verdicts, atlas["disagreements"], atlas["pairs"]
         ),

@@ -2,10 +2,14 @@
 
 from functools import partial
 
+import numpy as np
+
 from maskatlas import figures
 from maskatlas.analysis import Atlas
 from maskatlas.files import write_atomically
 from maskatlas.metrics import METRICS
+from maskatlas.report.judged import FLOORS
+from maskatlas.report.judgements import Judgements
 from maskatlas.report.pictures import Draw, Picture, figure_picture
 from maskatlas.report.run import Classifier, Run
 
@@ -24,15 +28,16 @@ OF_ATLAS = (
     "dendrogram",
     "importance",
 )
+FIGURES = ("training", "accuracy", *OF_ATLAS, "faithfulness", "channel_removal", "mask_exchange")
 
 
 def draw_figures(run: Run, classifier: Classifier | None) -> dict[str, Picture | None]:
     """Draw what there are numbers for; None for the rest.
 
-    The figures of training and accuracy are also written into the run folder as PNG files; those of
-    the atlas lie in its folder since it was made.
+    The figures of training, accuracy and explanations are also written into the run folder as PNG
+    files; those of the atlas lie in its folder since it was made.
     """
-    drawn: dict[str, Picture | None] = dict.fromkeys(("training", "accuracy", *OF_ATLAS))
+    drawn: dict[str, Picture | None] = dict.fromkeys(FIGURES)
     if run.steps or run.epochs:
         drawn["training"] = _kept(
             run,
@@ -51,6 +56,8 @@ def draw_figures(run: Run, classifier: Classifier | None) -> dict[str, Picture |
         )
     if run.atlas is not None:
         drawn |= _of_atlas(run.atlas)
+    if run.evaluation is not None and run.evaluation.judgements is not None:
+        drawn |= _of_judgements(run, run.evaluation.judgements)
     return {f"{name}_figure": picture for name, picture in drawn.items()}
 
 
@@ -67,6 +74,51 @@ def _scores(classifier: Classifier) -> dict[str, dict[str, float | int | None]]:
         name: {field: getattr(score, field) for field in fields}
         for name, score in classifier.attributes.items()
     }
+
+
+def _of_judgements(run: Run, found: Judgements) -> dict[str, Picture]:
+    pixels, channels, exchange = found.faithfulness, found.channel_faithfulness, found.mask_exchange
+    drawn = {}
+    if pixels is not None and pixels.insertion:
+        coming, going = "insertion: pixels come", "deletion: pixels go"
+        drawn["faithfulness"] = _kept(
+            run,
+            "faithfulness",
+            partial(
+                figures.share_curves,
+                {coming: pixels.insertion, going: pixels.deletion},
+                along="pixels, %",
+                faint=FLOORS,
+            ),
+            "Probability of the attribute as pixels come and go in the order of each map",
+            WIDE,
+        )
+    if channels is not None:
+        logit, area = (
+            {order: getattr(removal, kind) for order, removal in channels.removal.items()}
+            for kind in ("logit", "auroc")
+        )
+        drawn["channel_removal"] = _kept(
+            run,
+            "channel_removal",
+            partial(
+                figures.share_curves,
+                {"mean logit of positives": logit, "AUROC": area},
+                along="channels gone, %",
+                faint=FLOORS,
+            ),
+            "Logit and AUROC that are left as channels go, the most important first",
+            WIDE,
+        )
+    if exchange is not None and len(exchange.attributes) > 1:
+        drawn["mask_exchange"] = _kept(
+            run,
+            "mask_exchange",
+            partial(figures.mask_exchange, exchange.attributes, np.array(exchange.logit)),
+            "Change of the logit of each attribute that is given the mask of each other",
+            WIDE,
+        )
+    return drawn
 
 
 def _of_atlas(atlas: Atlas) -> dict[str, Picture]:

@@ -15,7 +15,8 @@ from maskatlas.cases import FILE, Case, load_cases
 from maskatlas.config import Config, load_toml
 from maskatlas.errors import MaskatlasError, RunError
 from maskatlas.metrics import METRICS
-from maskatlas.report.values import count_of, number_of, table_of
+from maskatlas.report.judgements import Judgements, read_judgements
+from maskatlas.report.values import count_of, names_of, number_of, table_of
 from maskatlas.report.where import Where, read_where
 
 ALL = "all splits"
@@ -90,6 +91,8 @@ class Evaluation:
     pointing: Pointing | None
     where: Where | None
     """Where the maps of every method point."""
+    judgements: Judgements | None
+    """What else maps were judged on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +168,7 @@ def _json(path: Path) -> Any:
 
 
 def _model_attributes(path: Path) -> tuple[str, ...]:
-    names = table_of(_json(path), str(path)).get("attributes")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{path}: expected `attributes`, a list of names, found {names!r:.60}")
-    return tuple(names)
+    return names_of(table_of(_json(path), str(path)), "attributes", str(path))
 
 
 def _records(path: Path) -> Sequence[Mapping[str, Any]]:
@@ -206,6 +206,7 @@ def _evaluation(path: Path) -> Evaluation:
         multilabel=_classifier(found.get("multilabel"), f"{where}: multilabel"),
         pointing=_pointing(explanations.get("pointing"), f"{where}: explanations.pointing"),
         where=read_where(explanations.get("localization"), f"{where}: explanations.localization"),
+        judgements=read_judgements(explanations, f"{where}: explanations"),
     )
 
 

@@ -19,12 +19,28 @@ def table_of(value: object, where: str) -> Mapping[str, Any]:
 
 def number_of(table: Mapping[str, Any], key: str, where: str) -> float:
     """Return a number; NaN where it is null or absent, as an undefined measure is written."""
+    return _number(table.get(key), key, where)
+
+
+def numbers_of(table: Mapping[str, Any], key: str, where: str) -> tuple[float, ...]:
+    """Return a list of numbers; NaN where one is null."""
+    return tuple(_number(value, key, where) for value in list_of(table, key, where))
+
+
+def list_of(table: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """Return a JSON list."""
     value = table.get(key)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RunError(f"{where}: expected a number for `{key}`, found {value!r:.60}")
-    return float(value)
+    if not isinstance(value, list):
+        raise RunError(f"{where}: expected a list for `{key}`, found {value!r:.60}")
+    return value
+
+
+def names_of(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """Return a list of names."""
+    values = list_of(table, key, where)
+    if not all(isinstance(value, str) for value in values):
+        raise RunError(f"{where}: expected `{key}`, a list of names, found {values!r:.60}")
+    return tuple(values)
 
 
 def count_of(table: Mapping[str, Any], key: str, where: str) -> int:
@@ -33,3 +49,11 @@ def count_of(table: Mapping[str, Any], key: str, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise RunError(f"{where}: expected a count for `{key}`, found {value!r:.60}")
     return value
+
+
+def _number(value: object, key: str, where: str) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RunError(f"{where}: expected a number for `{key}`, found {value!r:.60}")
+    return float(value)

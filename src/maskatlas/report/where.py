@@ -9,9 +9,10 @@ import numpy as np
 
 from maskatlas.cases import Case
 from maskatlas.figures import outlined, overlay
+from maskatlas.report.measured import Bounds, Measured, Methods, methods_of
 from maskatlas.report.overlays import enlarged, where_in_words
 from maskatlas.report.pictures import Picture, photo_picture
-from maskatlas.report.values import count_of, number_of, table_of
+from maskatlas.report.values import count_of, table_of
 
 MEASURES: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
@@ -27,25 +28,6 @@ MOST_CASES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """A mean and its interval; NaN where undefined."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One measure of one method."""
-
-    overall: Bounds
-    difference: Bounds | None
-    """From the method of reference; None for itself."""
-    attributes: Mapping[str, Bounds]
-
-
-@dataclass(frozen=True, slots=True)
 class Where:
     """What ``evaluation.json`` says of where maps point."""
 
@@ -53,7 +35,7 @@ class Where:
     units: int
     people: bool
     """Whether intervals draw people; else images."""
-    methods: Mapping[str, Mapping[str, Measured]]
+    methods: Methods
     """By method, then by measure; the first method is the one of reference."""
 
 
@@ -110,13 +92,7 @@ def read_where(found: object, place: str) -> Where | None:
     if found is None:
         return None
     section = table_of(found, place)
-    methods = {}
-    for method, measures in table_of(section.get("methods"), f"{place}.methods").items():
-        inside = f"{place}.methods.{method}"
-        methods[method] = {
-            name: _measured(table_of(measured, inside), f"{inside}.{name}")
-            for name, measured in table_of(measures, inside).items()
-        }
+    methods = methods_of(section, place)
     if not methods:
         return None
     return Where(
@@ -125,21 +101,6 @@ def read_where(found: object, place: str) -> Where | None:
         people=section.get("people") is True,
         methods=methods,
     )
-
-
-def _measured(found: Mapping[str, object], place: str) -> Measured:
-    difference = found.get("difference")
-    rows = table_of(found.get("attributes"), f"{place}.attributes")
-    return Measured(
-        overall=_bounds(found, place),
-        difference=None if difference is None else _bounds(difference, f"{place}.difference"),
-        attributes={name: _bounds(row, f"{place}.{name}") for name, row in rows.items()},
-    )
-
-
-def _bounds(found: object, place: str) -> Bounds:
-    table = table_of(found, place)
-    return Bounds(*(number_of(table, key, place) for key in ("mean", "low", "high")))
 
 
 def where_facts(where: Where | None, cases: Sequence[Case]) -> WhereFacts | None:

@@ -1,0 +1,125 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskatlas import explanations
+from maskatlas.evaluation import randomization
+from maskatlas.report import write_report
+from maskatlas.report.judged import COLUMNS, FLOORS, MASKS_ALONE, JudgedFacts, judged_facts
+from maskatlas.report.judgements import read_judgements
+from sample_run import make_judgements, make_run, names
+
+
+def facts(**sections: Any) -> JudgedFacts:
+    found = judged_facts(read_judgements(sections or make_judgements(names(3)), "here"))
+    assert found is not None
+    return found
+
+
+def of_means(**methods: dict[str, float | None]) -> dict[str, Any]:
+    """A section with these means, and no intervals."""
+    nothing = {"low": None, "high": None, "difference": None, "attributes": {}}
+    return {
+        "images": 5,
+        "methods": {
+            method.replace("_", "-"): {name: {"mean": mean} | nothing for name, mean in row.items()}
+            for method, row in methods.items()
+        },
+    }
+
+
+def test_names_that_evaluation_gives_are_those_of_the_report() -> None:
+    assert tuple(explanations.FLOORS) == FLOORS
+    assert randomization.MASKS == MASKS_ALONE
+
+
+def test_nothing_judged_is_nothing_told() -> None:
+    assert judged_facts(None) is None
+
+
+def test_the_best_is_the_highest_or_the_lowest_and_no_floor() -> None:
+    curves = {"curves": {}}
+    found = facts(
+        faithfulness=curves
+        | of_means(
+            contribution={"insertion": 0.6, "deletion": 0.3, "infidelity": 9.0},
+            grad_cam={"insertion": 0.7, "deletion": None, "infidelity": 9.0},
+            random={"insertion": 0.8, "deletion": 0.1, "infidelity": 9.0},
+        ),
+        sensitivity=of_means(contribution={"max_sensitivity": 0.2}, mask={"max_sensitivity": 0.1}),
+        specificity={"images": 7, "methods": {"contribution": {"mean": -0.1}}},
+    )
+    titles = [column.title for column in found.columns]
+    assert titles == ["Insertion", "Deletion", "Sensitivity", "Similarity"]
+    assert [method for method, _ in found.rows] == ["contribution", "grad-cam", "random", "mask"]
+    assert [[cell and cell.best for cell in cells] for _, cells in found.rows] == [
+        [False, True, False, True],
+        [True, False, None, None],
+        [False, False, None, None],
+        [None, None, True, None],
+    ]
+    assert found.images == 7
+
+
+@pytest.mark.parametrize(("error", "exact"), [(1e-6, True), (0.5, False)])
+def test_contributions_that_miss_the_logit_are_not_exact(error: float, exact: bool) -> None:
+    section = make_judgements(names(3))["channel_faithfulness"] | {"completeness_error": error}
+    assert facts(channel_faithfulness=section).exact is exact
+
+
+def test_readings_stand_by_their_drops() -> None:
+    found = facts()
+    assert found.drops == ("logit", "auroc")
+    table = {reading: [f"{value:.1f}" for value in values] for reading, values in found.readings}
+    assert table == {"mask": ["0.4", "0.1"], "contribution": ["nan", "nan"]}
+
+
+def test_what_is_left_above_chance_is_marked_layer_by_layer() -> None:
+    found = facts()
+    assert found.masks_alone == MASKS_ALONE
+    assert [layer for layer, _ in found.layers] == ["subnetworks", "extractor.0", MASKS_ALONE]
+    marks = [[left and left.above for left in cells] for _, cells in found.layers]
+    assert marks == [[True, True], [False, True], [None, True]]
+    assert facts(sensitivity=of_means(mask={"max_sensitivity": 0.1})).layers == ()
+
+
+def section_of(folder: Path) -> str:
+    """The section of a report without an atlas, whose figures would take long."""
+    shutil.rmtree(folder / "atlas")
+    page = write_report(folder).read_text(encoding="utf-8")
+    return page[page.index('<section id="explanations"') : page.index('<section id="training"')]
+
+
+def test_the_page_tells_every_subject(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, attributes=names(3), channels=8, examples=0, judged=True)
+    section = section_of(folder)
+    written = make_judgements(names(3))
+    for part in ("faithfulness", "sensitivity", "map_simplicity"):
+        for measures in written[part]["methods"].values():
+            for name, measure in measures.items():
+                assert (f"{measure['mean']:.2f}" in section) or name not in COLUMNS
+    for words in (
+        "0.31",
+        "by 0.20 logits on average (0.10 to 0.30)",
+        "at most 2.5e-06, which is rounding",
+        "2 of 8 channels are dead, adding next to nothing to any attribute: 3, 5.",
+        "1 pair does the same work: 1 and 6.",
+        "<b>−0.40</b>",
+        "<b>−2.0</b> points",
+        "0.12 by <bdi>mean mask</bdi>",
+        "“masks alone” only what masks are computed from is random",
+        "docs/evaluation.md",
+    ):
+        assert words in section
+    for figure in ("faithfulness", "channel_removal", "mask_exchange"):
+        assert (folder / "figures" / f"{figure}.png").exists()
+
+
+def test_what_was_not_judged_is_absent(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, attributes=names(3), channels=8, examples=0)
+    section = section_of(folder)
+    for title in ("Does the network do", "Does the network need", "forgets", "whose mask", "idle"):
+        assert title not in section
+    assert not (folder / "figures" / "faithfulness.png").exists()
