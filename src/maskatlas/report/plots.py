@@ -95,8 +95,8 @@ def _of_judgements(run: Run, found: Judgements) -> dict[str, Picture]:
         )
     if channels is not None:
         logit, area = (
-            {order: getattr(removal, kind) for order, removal in channels.removal.items()}
-            for kind in ("logit", "auroc")
+            {order: getattr(channels.removal[order], kind) for order in sorted(channels.removal)}
+            for kind in ("logit", "auroc")  # sorted: contribution and mask keep their colours
         )
         drawn["channel_removal"] = _kept(
             run,
