@@ -1,5 +1,6 @@
 """Shapes and types are checked while the tests run; real data is found, or its tests skip."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import matplotlib  # noqa: E402
 matplotlib.use("Agg")
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
+
+if not torch.cuda.is_available():  # Triton asks when it is first imported, by whoever that is
+    with contextlib.suppress(ImportError), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        import triton.language  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
