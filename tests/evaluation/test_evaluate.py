@@ -28,7 +28,8 @@ def as_json(result: dict) -> dict:
 def test_the_keys_are_those_of_the_specification_in_its_order() -> None:
     regions = [np.ones((4, 40, 36), np.uint8)] * 6
     data = make_dataset(6, 4, regions=regions)
-    judged = evaluate_explanations(NETWORK, data, methods=["contribution", "mask"])
+    chosen = {"methods": ["contribution", "mask"], "subjects": ["localization"]}
+    judged = evaluate_explanations(NETWORK, data, **chosen)
     result = evaluate(NETWORK, data, explanations=judged)
     assert list(result) == [
         "mean_accuracy",
