@@ -478,9 +478,9 @@ def break_loss(patch: pytest.MonkeyPatch, step: int, value: float) -> None:
     """Make the loss of a step this number, by a factor, so that its gradient is none either."""
     calls = []
 
-    def broken(*args: Any) -> LossTerms:
+    def broken(*args: Any, **loss: Any) -> LossTerms:
         calls.append(None)
-        terms = loss_terms(*args)
+        terms = loss_terms(*args, **loss)
         return terms._replace(total=terms.total * value) if len(calls) == step + 1 else terms
 
     patch.setattr(optimization, "loss_terms", broken)
@@ -519,8 +519,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(
         def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
             return gradient * torch.inf
 
-    def spoilt(*args: Any) -> LossTerms:
-        terms = loss_terms(*args)
+    def spoilt(*args: Any, **loss: Any) -> LossTerms:
+        terms = loss_terms(*args, **loss)
         return terms._replace(total=Spoil.apply(terms.total))
 
     with pytest.MonkeyPatch.context() as patch:
