@@ -105,8 +105,7 @@ def test_binary_cross_entropy_at_any_size(
     found = attribute_loss(logits, labels)
     assert found.dtype == dtype
     expected = slow.cross_entropy(logits.double(), labels)
-    close = {"rtol": 1e-10, "atol": 1e-10} if wide else {"rtol": 1e-5, "atol": 1e-6}
-    torch.testing.assert_close(found.double(), expected, **close)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-10 if wide else 1e-5, atol=1e-10)
 
 
 def test_unknown_labels_count_nowhere() -> None:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from maskatlas.config import LossConfig
+from maskatlas.cross_entropy import cross_entropy
 from maskatlas.model import Output
 
 
@@ -30,14 +30,7 @@ def attribute_loss(
         logits: Of any floating type; the loss is computed in float32 or wider.
         labels: 0, 1, or NaN where unknown; an unknown label counts nowhere.
     """
-    known = ~labels.isnan()
-    terms = binary_cross_entropy_with_logits(
-        logits.to(torch.promote_types(logits.dtype, torch.float32)),
-        torch.where(known, labels, 0).to(torch.promote_types(logits.dtype, torch.float32)),
-        weight=known.to(labels.dtype),
-        reduction="sum",
-    )
-    return terms / labels.shape[0]
+    return cross_entropy(logits, labels) / labels.shape[0]
 
 
 def loss_terms(

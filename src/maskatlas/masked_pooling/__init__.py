@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import binary_cross_entropy_with_logits
 
+from maskatlas.cross_entropy import cross_entropy
 from maskatlas.masked_pooling import cpu, cuda, reference
 from maskatlas.masked_pooling.reference import Gradients, Head, Problem, Wanted
 
@@ -132,13 +132,7 @@ def masked_loss(
 def _loss(
     logits: Tensor, labels: Tensor, mask_mean: Tensor, binary: float, mask_l1: float
 ) -> Float[Tensor, ""]:
-    known = ~labels.isnan()
-    entropies = binary_cross_entropy_with_logits(
-        logits,
-        torch.where(known, labels, 0).to(logits.dtype),
-        weight=known.to(logits.dtype),
-        reduction="sum",
-    )
+    entropies = cross_entropy(logits, labels)
     return (binary * entropies + mask_l1 * mask_mean.sum()) / len(labels)
 
 
