@@ -97,6 +97,14 @@ class RegionStore(Protocol):
         """The same for some of the attributes."""
 
 
+@runtime_checkable
+class PartStore(Protocol):
+    """A store of regions that knows the parts by name that they are composed of."""
+
+    def parts(self, index: int) -> Mapping[str, UInt8[np.ndarray, "height width"]] | None:
+        """Parts of one image in its frame: 1 inside, 0 outside, 255 unknown; raises DataError."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AttributeDataset:
     """Images, their labels, and what else is known of them, whatever layout they lie in.
@@ -181,6 +189,13 @@ class AttributeDataset:
             return None
         regions = self.regions_of.regions(self._position(index))
         return None if regions is None else torch.from_numpy(regions)
+
+    def parts(self, index: SupportsIndex) -> Mapping[str, UInt8[Tensor, "height width"]]:
+        """Parts of one image by name, as :meth:`regions`; none where the layout names no parts."""
+        if not isinstance(self.regions_of, PartStore):
+            return {}
+        parts = self.regions_of.parts(self._position(index)) or {}
+        return {name: torch.from_numpy(part) for name, part in parts.items()}
 
     def subset(self, indices: Sequence[int] | Int64[Tensor, " chosen"]) -> "AttributeDataset":
         """The images at these places, in this order, over the same files."""

@@ -158,3 +158,50 @@ def test_without_sub_networks_there_is_nothing_to_explain(
     answer = call("explain", run, photos[0])
     assert (answer.code, answer.out) == (2, "")
     assert "trained without sub-networks" in answer.err
+
+
+def test_channels_in_words(own_run: Path, photos: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("explain", own_run, *photos[:2], "--words", "--top", "2", "--out", out)
+    answer = call(*words)
+    assert (answer.code, answer.err) == (0, "")
+    network = AttributeNetwork.from_pretrained(own_run / "model")
+    lines = answer.out.splitlines()
+    assert len(lines) == 2 * (1 + len(network.attributes))
+    assert lines[0] == str(out / "a.png")
+    assert all(
+        line.startswith("  ") and "(channel " in line for line in lines[1:-1] if "/" not in line
+    )
+    numbers = json.loads((out / "a.json").read_text())
+    kept = json.loads((own_run / "words.json").read_text())
+    concepts = set(kept["words"]["concepts"])
+    assert concepts
+    for entry in numbers["attributes"].values():
+        spoken = entry["words"]["channels"]
+        assert [c["channel"] for c in spoken] == [c["channel"] for c in entry["channels"]]
+        assert {c["word"] for c in spoken} <= concepts | {None}
+    written = (own_run / "words.json").stat().st_mtime_ns
+    assert call(*words).out == answer.out
+    assert (own_run / "words.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"of": {}, "words": {}}', "[]"])
+def test_words_that_are_damaged_are_measured_again(
+    own_run: Path, photos: list[Path], content: str
+) -> None:
+    (own_run / "words.json").write_text(content)
+    assert call("explain", own_run, photos[0], "--words", "-q", "--json").code == 0
+    assert json.loads((own_run / "words.json").read_text())["words"]["concepts"]
+
+
+def test_words_from_other_data_need_regions(run: Path, photos: list[Path], tmp_path: Path) -> None:
+    answer = call("explain", run, photos[0], "--words-data", tmp_path, "--out", tmp_path / "out")
+    assert (answer.code, answer.out) == (2, "")
+    assert "expected --words with it" in answer.err
+    folder = tmp_path / "own"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "a.png").write_bytes(photos[0].read_bytes())
+    (folder / "labels.csv").write_text("image,Smiling\na.png,1\n")
+    answer = call("explain", run, photos[0], "--words", "--words-data", folder, "--out", tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "no image has one" in answer.err

@@ -190,7 +190,23 @@ def test_wrong_tables_of_parts(tmp_path: Path, text: str, message: str) -> None:
 def test_table_of_parts_may_name_ignored_attributes(tmp_path: Path) -> None:
     (tmp_path / "parts.toml").write_text("[attributes]\nSmiling = 3\nBald = [1]\n")
     parts = read_part_table(tmp_path / "parts.toml", ("Smiling", "Male"), ("Bald",))
-    assert parts == {"Smiling": (3,), "Male": ()}
+    assert parts.attributes == {"Smiling": (3,), "Male": ()}
+    assert parts.names == {}
+
+
+def test_parts_that_have_a_name(folder: Path) -> None:
+    (folder / "parts.toml").write_text(
+        "[attributes]\nSmiling = ['mouth', 12]\n[parts]\nmouth = 10\n'left eye' = 4\n"
+    )
+    data = open_dataset(folder)
+    index = data.names.index("000001.jpg")
+    with Image.open(folder / "masks" / "000001.png") as mask:
+        values = np.array(mask)
+    parts = data.parts(index)
+    assert list(parts) == ["mouth", "left eye"]
+    for name, part in (("mouth", 10), ("left eye", 4)):
+        expected = np.where(values == 255, 255, values == part)
+        assert (parts[name].numpy() == expected).all()
 
 
 @pytest.mark.real_data

@@ -11,6 +11,8 @@ import tyro
 from maskatlas.cli.photos import check_photos, open_photos
 from maskatlas.cli.runs import OnRun
 from maskatlas.cli.settings import split_commas
+from maskatlas.cli.words import answer_in_words, channel_words
+from maskatlas.errors import ConfigError
 from maskatlas.files import write_atomically
 
 if TYPE_CHECKING:
@@ -33,10 +35,22 @@ class Explain(OnRun):
     """Only these, as A,B; the picture then shows each of them."""
     top: int = 3
     """Channels of each attribute."""
+    words: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say what these channels are called, each after the attribute or part whose region it covers
+    best, and whether that agrees with the image and the answer. Needs regions."""
+    words_data: str | None = None
+    """Dataset with regions that channels are named on; by default the run's validation images."""
     out: Path | None = None
     """Another folder for the pictures and numbers."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the numbers of all images as one JSON list."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.words_data is not None and not self.words:
+            raise ConfigError(
+                "--words-data: expected --words with it, as it says on what channels are named"
+            )
 
     def run(self) -> int:
         """Explain one image after another; exit 1 if one could not be read."""
@@ -45,12 +59,15 @@ class Explain(OnRun):
         check_photos(self.images)
         network = self.network()
         names = named_attributes(self.attributes, network.attributes) or None
+        words = channel_words(self, network, self.words_data) if self.words else None
         folder = self.run_folder / "explanations" if self.out is None else self.out
         failed: list[Path] = []
         results = []
         taken: set[str] = set()
         for path, image in open_photos(self.images[: self.limit], failed):
-            explanation = explain_image(network, image, str(path), attributes=names, top=self.top)
+            explanation = explain_image(
+                network, image, str(path), attributes=names, top=self.top, words=words
+            )
             stem = free_name(file_name(path.stem), taken)
             results.append(explanation.to_json())
             self._write(explanation, folder / f"{stem}.png", folder / f"{stem}.json")
@@ -68,12 +85,17 @@ class Explain(OnRun):
             contributions=explanation.contributions,
             channels=explanation.channels,
             masks=explanation.masks,
+            words=[answer.names for answer in explanation.words or ()],
             details=len(explanation.attributes) if self.attributes else 4,
         )
         write_atomically(picture, encoded(figure, "png"))
         write_atomically(numbers, f"{json.dumps(explanation.to_json(), indent=2)}\n".encode())
-        if not self.json:
-            print(picture)  # noqa: T201
+        if self.json:
+            return
+        print(picture)  # noqa: T201
+        for row, answer in enumerate(explanation.words or ()):
+            attribute, score = explanation.attributes[row], float(explanation.scores[row])
+            print(answer_in_words(attribute, score, answer))  # noqa: T201
 
 
 def named_attributes(words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

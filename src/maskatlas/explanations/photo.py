@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from maskatlas.errors import ConfigError
+from maskatlas.explanations.words import ChannelWords, SpokenAnswer, read_words
 from maskatlas.model import AttributeNetwork
 
 
@@ -33,6 +34,8 @@ class ImageExplanation:
     """Masks of those channels, 0 to 1."""
     contributions: Float[np.ndarray, "attribute height width"]
     """What each position adds to the logit, over all channels; with the bias, it sums to it."""
+    words: tuple[SpokenAnswer, ...] | None = None
+    """The same channels in words, for each attribute; None where they have no names."""
 
     @property
     def scores(self) -> Float[np.ndarray, " attribute"]:
@@ -56,6 +59,7 @@ class ImageExplanation:
                     ],
                     "peak": self._peak(k),
                 }
+                | ({} if self.words is None else {"words": self.words[k].to_json()})
                 for k, name in enumerate(self.attributes)
             },
         }
@@ -79,6 +83,7 @@ def explain_image(
     *,
     attributes: Sequence[str] | None = None,
     top: int = 3,
+    words: ChannelWords | None = None,
 ) -> ImageExplanation:
     """Explain what the network says of one image.
 
@@ -88,13 +93,21 @@ def explain_image(
         name: What to call it.
         attributes: Names; None means all.
         top: How many channels of each attribute to show.
+        words: What channels are called, of :func:`maskatlas.dissection.dissect`; to put them in
+            words.
 
     Raises:
-        ConfigError: An attribute that is not known, a network without sub-networks, no channel.
+        ConfigError: An attribute that is not known, a network without sub-networks, no channel,
+            or words of another network.
         ImageError: The image cannot be brought to RGB.
     """
     if top < 1:
         raise ConfigError(f"top: expected at least 1 channel of each attribute, found {top}")
+    if words is not None and len(words.thresholds) != network.channels:
+        raise ConfigError(
+            f"words: expected names of this network's {network.channels} channels, found those of "
+            f"{len(words.thresholds)}; name them again with dissect"
+        )
     device = next(network.parameters()).device
     pixels = network.preprocess(image).to(device)
     names = [network.attributes[k] for k in network.attribute_indices(attributes)]
@@ -113,6 +126,21 @@ def explain_image(
     assert output.logits is not None
     logits = output.logits[0, rows]
     order = logits.argsort(descending=True, stable=True).cpu()
+    added = by_channel.gather(1, channels).cpu()
+    spoken = None
+    if words is not None:
+        scores = dict(zip(network.attributes, output.logits[0].sigmoid().tolist(), strict=True))
+        highest = output.features[0].amax((1, 2)).cpu().numpy()
+        spoken = tuple(
+            read_words(
+                words,
+                names[k],
+                dict(zip(channels[k].tolist(), added[k].tolist(), strict=True)),
+                highest,
+                scores,
+            )
+            for k in order.tolist()
+        )
     return ImageExplanation(
         name=name,
         image=(pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy(),
@@ -120,7 +148,8 @@ def explain_image(
         logits=logits.cpu()[order].numpy(),
         biases=network.subnetworks.bias.detach()[rows].cpu()[order].numpy(),
         channels=channels.cpu()[order].numpy(),
-        channel_contributions=by_channel.gather(1, channels).cpu()[order].numpy(),
+        channel_contributions=added[order].numpy(),
         masks=torch.stack(masks).cpu()[order].numpy(),
         contributions=torch.stack([part.sum(0) for part in parts]).cpu()[order].numpy(),
+        words=spoken,
     )

@@ -38,6 +38,7 @@ def explain_picture(
     contributions: Float[np.ndarray, "attribute height width"],
     channels: Int[np.ndarray, "attribute top"],
     masks: Float[np.ndarray, "attribute top height width"],
+    words: Sequence[Sequence[str | None]] = (),
     details: int = 4,
     theme: Theme = LIGHT,
     width: float = WIDE,
@@ -54,6 +55,7 @@ def explain_picture(
         contributions: Summed over channels, signed.
         channels: Ids of each attribute's top channels.
         masks: Masks of those channels.
+        words: What those channels are called, where they have a name; drawn in place of "channel".
         details: Number of attributes, best first, whose maps are drawn.
         theme: Colours of the page.
         width: In inches; below 5 the attributes' maps stand one below the other.
@@ -85,7 +87,8 @@ def explain_picture(
             tile(panel(figure, left, top + _HEAD, side, side), contribution, "contribution")
             for place, (channel, mask) in enumerate(zip(channels[row], masks[row], strict=True), 1):
                 axes = panel(figure, left + place * (side + _GAP), top + _HEAD, side, side)
-                tile(axes, overlay(image, mask), f"channel {channel}")
+                word = words[row][place - 1] if words else None
+                tile(axes, overlay(image, mask), f"{shown(word or 'channel', 14)} {channel}")
         scale = panel(figure, INSET, figure.get_figheight() - 0.36, 2.0, 0.08)
         meaning = "contribution to the logit, root scale"
         colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), meaning)

@@ -18,7 +18,7 @@ from maskatlas.sources.celeba import (
 )
 from maskatlas.sources.label_tables import Problems, read_spaced_labels, read_text
 from maskatlas.sources.listing import Listing
-from maskatlas.sources.parts import CELEBAMASK_ATTRIBUTES, PARTS, PartRegions
+from maskatlas.sources.parts import CELEBAMASK_ATTRIBUTES, CELEBAMASK_PARTS, PARTS, PartRegions
 from maskatlas.sources.stores import FolderImages, list_images
 
 _TABLE = "CelebAMask-HQ-attribute-anno.txt"
@@ -53,7 +53,7 @@ def open_celebamask(path: Path) -> AttributeDataset:
     if (root / _MASKS).is_dir():
         masks = SeparateParts(root / _MASKS, [_number(path, name) for name in images.names])
         parts = [CELEBAMASK_ATTRIBUTES.get(name, ()) for name in table.attributes]
-        regions = PartRegions(masks, images, parts)
+        regions = PartRegions(masks, images, parts, CELEBAMASK_PARTS)
     else:
         notes.append(f"There is no {_MASKS} in {root}: no regions are known.")
     splits, identities = _origins(root, table.names)

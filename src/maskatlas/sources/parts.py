@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,6 +20,9 @@ PARTS = (
     *("u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth"),
 )
 """The parts of CelebAMask-HQ in the official order of merging, later over earlier; ids from 1."""
+
+CELEBAMASK_PARTS: Mapping[int, str] = dict(enumerate(PARTS, 1))
+"""Their names by id."""
 
 _EYES, _BROWS, _EARS = ("l_eye", "r_eye"), ("l_brow", "r_brow"), ("l_ear", "r_ear", "ear_r")
 _LIPS, _HAIR = ("u_lip", "l_lip"), ("hair",)
@@ -53,6 +56,15 @@ CELEBAMASK_ATTRIBUTES: Mapping[str, tuple[int, ...]] = {
     for attribute, parts in _LOOKS_AT.items()
 }
 """The parts, by their ids, at which an attribute of CelebA is seen."""
+
+
+class PartTable(NamedTuple):
+    """What the values of a mask mean."""
+
+    attributes: Mapping[str, tuple[int, ...]]
+    """The parts, by their ids, that each attribute looks at."""
+    names: Mapping[int, str]
+    """What parts are called, those that have a name."""
 
 
 @runtime_checkable
@@ -103,12 +115,24 @@ class PartRegions:
     """Regions of attributes in the frame of each image, from its mask of parts."""
 
     def __init__(
-        self, masks: MaskStore, images: EncodedImages, parts: Sequence[Sequence[int]]
+        self,
+        masks: MaskStore,
+        images: EncodedImages,
+        parts: Sequence[Sequence[int]],
+        names: Mapping[int, str] | None = None,
     ) -> None:
-        """Combine masks, the images that they belong to, and the parts of each attribute."""
+        """Combine masks, the images that they belong to, and the parts of each attribute.
+
+        Args:
+            masks: The part of each pixel.
+            images: In whose frame regions are given.
+            parts: Ids of each attribute's parts.
+            names: What parts are called, by id, those that have a name.
+        """
         self.masks = masks
         self.images = images
         self.parts_of = tuple(tuple(ids) for ids in parts)
+        self.names = dict(names or {})
 
     def regions(self, index: int) -> UInt8[np.ndarray, "attribute height width"] | None:
         """1 inside, 0 outside, 255 unknown, also for attributes that look at no part.
@@ -130,9 +154,26 @@ class PartRegions:
         regions: UInt8[np.ndarray, "attribute height width"] = meaning[:, parts]
         return regions
 
+    def parts(self, index: int) -> dict[str, UInt8[np.ndarray, "height width"]] | None:
+        """The parts that have a name: 1 inside, 0 outside, 255 unknown.
+
+        Raises:
+            DataError: As :meth:`regions`.
+        """
+        parts = self.masks.parts(index)
+        if parts is None:
+            return None
+        parts = self._in_frame(parts, index)
+        unknown = parts == UNKNOWN
+        return {
+            name: np.where(unknown, UNKNOWN, parts == part).astype(np.uint8)
+            for part, name in self.names.items()
+        }
+
     def select(self, attributes: Sequence[int]) -> "PartRegions":
         """The same for some of the attributes."""
-        return PartRegions(self.masks, self.images, [self.parts_of[place] for place in attributes])
+        chosen = [self.parts_of[place] for place in attributes]
+        return PartRegions(self.masks, self.images, chosen, self.names)
 
     def _in_frame(
         self, parts: UInt8[np.ndarray, "height width"], index: int
@@ -152,7 +193,7 @@ class PartRegions:
 
 def read_part_table(
     path: Path, attributes: Sequence[str], ignored: Sequence[str] = ()
-) -> dict[str, tuple[int, ...]]:
+) -> PartTable:
     """Read which attribute looks at which parts; an attribute that is not named looks at none.
 
     The file has a table ``[attributes]`` with lists of part ids (1 to 254) or of names of parts,
@@ -182,7 +223,7 @@ def read_part_table(
         elif attribute not in ignored:
             hint = nearest(attribute, attributes)
             raise DataError(f"{path}: {attribute!r} is no attribute of the table.{hint}")
-    return parts
+    return PartTable(parts, {part: name for name, part in ids.items()})
 
 
 def _is_part(value: object) -> bool:

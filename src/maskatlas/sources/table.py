@@ -11,8 +11,10 @@ from maskatlas.sources.columns import TableContent, read_csv, read_parquet
 from maskatlas.sources.listing import Listing, enumerate_names
 from maskatlas.sources.parts import (
     CELEBAMASK_ATTRIBUTES,
+    CELEBAMASK_PARTS,
     MaskFiles,
     PartRegions,
+    PartTable,
     read_part_table,
 )
 from maskatlas.sources.stores import FolderImages, list_images
@@ -105,12 +107,14 @@ def _find_regions(
     if (root / _PARTS).is_file():
         parts = read_part_table(root / _PARTS, attributes, ignore)
     else:
-        parts = {name: CELEBAMASK_ATTRIBUTES.get(name, ()) for name in attributes}
-        if not any(parts.values()):
+        looks_at = {name: CELEBAMASK_ATTRIBUTES.get(name, ()) for name in attributes}
+        parts = PartTable(looks_at, CELEBAMASK_PARTS)
+        if not any(looks_at.values()):
             note = f"{folder} is not used: no {_PARTS} says which attribute looks at which part."
             return None, [note]
     masks = MaskFiles(folder, [PurePosixPath(name) for name in images.names])
     notes = []
     if not (root / _PARTS).is_file():
         notes.append(f"Parts in {folder} are numbered as in CelebAMask-HQ: there is no {_PARTS}.")
-    return PartRegions(masks, images, [parts[name] for name in attributes]), notes
+    chosen = [parts.attributes[name] for name in attributes]
+    return PartRegions(masks, images, chosen, parts.names), notes
