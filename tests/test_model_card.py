@@ -20,8 +20,10 @@ def metrics() -> Metrics:
     return attribute_metrics(scores, labels)
 
 
-def card(metrics: Metrics, config: Config | None = None, *names: str) -> str:
-    return model_card(config or small_config(), names or ("A", "B", "C"), metrics, epoch=2)
+def card(metrics: Metrics, config: Config | None = None, *names: str, split: str = "val") -> str:
+    return model_card(
+        config or small_config(), names or ("A", "B", "C"), metrics, epoch=2, split=split
+    )
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -60,6 +62,8 @@ def test_it_says_what_the_network_is_and_what_it_learned_from(metrics: Metrics) 
 def test_it_says_that_the_images_were_trained_on(metrics: Metrics, splits: tuple[str, ...]) -> None:
     text = card(metrics, small_config(splits=splits))
     assert "## Measured on `val`, images it was trained on" in text
+    apart = card(metrics, small_config(splits=splits), split="held out")
+    assert "## Measured on `held out`\n" in apart
 
 
 def test_no_path_of_the_machine_is_told(metrics: Metrics) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from maskatlas.cache import PackedImages
 from maskatlas.data import UNKNOWN, AttributeDataset
 from maskatlas.errors import ConfigError, DataError
-from maskatlas.explanations.words import ChannelWords, Kind
+from maskatlas.explanations.words import ChannelWords
 from maskatlas.inference import passes
 from maskatlas.interventions import evenly_spread
 from maskatlas.model import AttributeNetwork
@@ -80,11 +80,10 @@ def dissect(
         )[0]
         sums.update(resized > thresholds[:, None, None], concepts)
     there = torch.nonzero(sums.area > 0).flatten().tolist()
-    kinds: list[Kind] = ["part" for _ in named] + ["attribute" for _ in data.attributes]
     names = (*named, *data.attributes)
     return ChannelWords(
         concepts=tuple(names[row] for row in there),
-        kinds=tuple(kinds[row] for row in there),
+        kinds=tuple("part" if row < len(named) else "attribute" for row in there),
         iou=sums.iou()[:, there].numpy(),
         thresholds=thresholds.double().numpy(),
         shared=sums.shared()[there][:, there].numpy(),

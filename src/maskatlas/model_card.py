@@ -37,7 +37,9 @@ gave; it is no fact about that person.
 """
 
 
-def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, epoch: int) -> str:
+def model_card(
+    config: Config, attributes: Sequence[str], metrics: Metrics, *, epoch: int, split: str
+) -> str:
     """Return the card in Markdown.
 
     Args:
@@ -45,6 +47,7 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         attributes: Names, in the order of the metrics.
         metrics: On the validation images.
         epoch: How many epochs the weights have seen.
+        split: What the validation images are called.
     """
     mean = metrics.mean()
     rows = [_row("**mean**", [mean[column] for column in METRICS])]
@@ -56,7 +59,7 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         "multi-label classifier": config.model.multilabel,
         "reconstructor": config.model.reconstructor,
     }
-    overlap = split_of(config.train.validation) in map(split_of, config.train.splits)
+    overlap = split_of(split) in map(split_of, config.train.splits)
     return _CARD.format(
         version=__version__,
         count=len(attributes),
@@ -69,8 +72,7 @@ def model_card(config: Config, attributes: Sequence[str], metrics: Metrics, *, e
         seed=config.seed,
         epoch=epoch,
         epochs=config.train.epochs,
-        validation=_code(config.train.validation)
-        + (", images it was trained on" if overlap else ""),
+        validation=_code(split) + (", images it was trained on" if overlap else ""),
         rows="\n".join(rows),
     )
 

@@ -262,10 +262,17 @@ class _Run:
         self.validated = optimization.number // optimization.steps_per_epoch
         self._report(metrics.mean(), predictions.mask_mean)
         if self._is_best(metrics.mean()["accuracy"]) and distributed.rank() == 0:
-            card = model_card(config, network.attributes, metrics, epoch=self.validated)
+            split = self._validation_split()
+            card = model_card(
+                config, network.attributes, metrics, epoch=self.validated, split=split
+            )
             # A model of float64 would take no image that its own `preprocess` gives.
             copy.deepcopy(network).float().save_pretrained(self.folder / "model", card=card)
         self.line = optimization.number, time.monotonic()
+
+    def _validation_split(self) -> str:
+        """Return what the validation images are called."""
+        return self.validation.data.split or self.optimization.config.train.validation
 
     def _report(self, mean: Mapping[str, float], mask_mean: float | None) -> None:
         """Write down and tell how the validation went."""
@@ -299,8 +306,8 @@ class _Run:
         The latest where a score tells nothing: on images that the network learned from, or none
         of whose labels is known.
         """
-        config = self.optimization.config.train
-        seen = split_of(config.validation) in map(split_of, config.splits)
+        learned = map(split_of, self.optimization.config.train.splits)
+        seen = split_of(self._validation_split()) in learned
         if self.best is None or seen or accuracy > self.best:
             self.best = accuracy if math.isfinite(accuracy) else None
             return True

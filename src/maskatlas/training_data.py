@@ -15,6 +15,9 @@ from maskatlas.sources.listing import SPLITS, split_of
 
 _LOG = logging.getLogger(__name__)
 
+HELD_OUT = "held out"
+"""The name of a validation split that was made of training images."""
+
 
 class Data(NamedTuple):
     """The images that a run learns from, and those that choose its best checkpoint."""
@@ -59,12 +62,14 @@ def open_data(config: Config) -> Data:
             f"{config.data.path}: train.splits = {', '.join(config.train.splits)} leaves no image "
             f"to train on; the data has {found}"
         )
+    judged_on = config.train.validation
     if not validation:
         training, validation = hold_out(data, training)
-        _LOG.info("no split %r: %d images held out", config.train.validation, len(validation))
+        _LOG.info("no split %r: %d images held out", judged_on, len(validation))
+        judged_on = HELD_OUT
     return Data(
         replace(data.subset(training), split=",".join(config.train.splits)),
-        replace(data.subset(validation), split=config.train.validation),
+        replace(data.subset(validation), split=judged_on),
     )
 
 

@@ -271,8 +271,6 @@ def test_a_bounded_system_goes_on_with_what_it_found_to_fit(tmp_path: Path) -> N
 
 
 def test_memory_above_what_was_held_is_measured() -> None:
-    freed = [torch.ones(200_000) for _ in range(300)]
-    del freed  # and stands ready no more
     with measured(torch.device("cpu")) as cost:
         block = torch.ones(40 * 2**20, dtype=torch.uint8)
         del block

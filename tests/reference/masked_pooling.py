@@ -30,11 +30,15 @@ def masked_loss(
     offset: float = 1.0,
     binary: float = 1.0,
     mask_l1: float = 0.0,
+    contribution_l1: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss label by label, from all masks at once."""
     pooled, mask_mean = masked_pool(features, weight, bias, mask_features, offset)
     logits = (pooled * head_weight).sum(2) + head_bias
     loss = mask_l1 * mask_mean.sum()
+    for image in pooled:
+        for one, head in zip(image, head_weight, strict=True):
+            loss = loss + contribution_l1 * sum((one * head).abs())
     for row, truths in zip(logits, labels.tolist(), strict=True):
         for logit, truth in zip(row, truths, strict=True):
             if truth == truth:  # a label that is not a number is unknown

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from maskatlas.bench.baselines import loop, one_convolution
-from maskatlas.bench.measuring import available_bytes, processor_clock
+from maskatlas.bench.measuring import processor_clock
 from maskatlas.bench.results import Case, Form, compare
 from maskatlas.bench.settings import Heads
 from maskatlas.devices import autocast, choose_device, has_bfloat16
 from maskatlas.masked_pooling import masked_loss, masked_pool, reference
 from maskatlas.masked_pooling.reference import Problem, Wanted
+from maskatlas.memory import available_bytes
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 """Relative norm by which our own forms may differ from the loop in float64."""

@@ -1,16 +1,16 @@
 """How time and memory are measured: in turn, warm, and beyond what is handed over."""
 
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from maskatlas.memory import held_from_now, peak
 
 Call = Callable[[], object]
 _Name = TypeVar("_Name", bound=Hashable)
@@ -106,48 +106,17 @@ def once(call: Call, device: torch.device, clock: Clock) -> tuple[Timing, int | 
     a CPU it is the resident memory of the process, to a few pages; None where the system does not
     tell it (other than Linux).
     """
-    before = _memory_before(device)
+    before = held_from_now(device)
     start = clock.read()
     result = call()
     timing = Timing((clock.read() - start,))
-    if before is None:
+    most = None if before is None else peak(device)
+    if before is None or most is None:
         return timing, None
-    cuda = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) if cuda else _status("VmHWM")
-    return timing, max(0, peak - before - _bytes_of(result))
-
-
-def _memory_before(device: torch.device) -> int | None:
-    """Forget earlier peaks, and return how much memory is in use."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed does not stand ready
-        Path("/proc/self/clear_refs").write_text("5")
-    except (AttributeError, OSError):
-        return None
-    return _status("VmRSS")
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
+    return timing, max(0, most - before - _bytes_of(result))
 
 
 def _bytes_of(result: object) -> int:
     if isinstance(result, Tensor):
         return result.numel() * result.element_size()
     return sum(map(_bytes_of, result)) if isinstance(result, tuple | list) else 0
-
-
-def available_bytes(device: torch.device) -> int | None:
-    """Return how much memory could be had; None where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")]
-    return found[0] if found else None

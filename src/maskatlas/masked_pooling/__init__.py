@@ -87,12 +87,14 @@ def masked_loss(
     offset: float = 1.0,
     binary: float = 1.0,
     mask_l1: float = 0.0,
+    contribution_l1: float = 0.0,
 ) -> MaskedLoss:
     """Pool the features under each attribute's masks, classify, and take the loss.
 
     With logit_k = head_weight_k . pooled_k + head_bias_k, the loss is the mean over images of::
 
         binary * sum over k of BCE(logit_k, label_k) + mask_l1 * sum over k, c of mask_mean_kc
+            + contribution_l1 * sum over k, c of |head_weight_kc pooled_kc|
 
     Each attribute's loss depends on its own logit alone. Where compiled code can (see
     :mod:`~maskatlas.masked_pooling.cpu`), its gradient is therefore computed with the loss, while
@@ -109,6 +111,8 @@ def masked_loss(
         offset: Added to the masks.
         binary: Weight of the cross-entropies, alpha in equation (6).
         mask_l1: Weight of the masks, lambda in equation (6).
+        contribution_l1: Weight of what channels contribute to logits, for them or against them;
+            features that are never negative contribute so much over all positions too.
 
     Raises:
         ValueError: The shapes do not fit together, or there is no position to average over.
@@ -120,20 +124,18 @@ def masked_loss(
     if torch.is_grad_enabled() and cpu.fuses(problem):
         results = _MaskedLoss.apply(  # type: ignore[no-untyped-call]
             *(features, mask_features, weight, bias, head_weight, head_bias, labels),
-            *(float(offset), float(binary), float(mask_l1), problem.dtype),
+            *(float(offset), float(binary), float(mask_l1), float(contribution_l1)),
+            problem.dtype,
         )
         return MaskedLoss(*results)
     pool = masked_pool(features, weight, bias, mask_features, offset=offset)
-    logits = (pool.pooled * head_weight).sum(dim=2) + head_bias
-    loss = _loss(logits, labels, pool.mask_mean, binary, mask_l1)
-    return MaskedLoss(loss, *(result.detach() for result in (logits, *pool)))
-
-
-def _loss(
-    logits: Tensor, labels: Tensor, mask_mean: Tensor, binary: float, mask_l1: float
-) -> Float[Tensor, ""]:
-    entropies = cross_entropy(logits, labels)
-    return (binary * entropies + mask_l1 * mask_mean.sum()) / len(labels)
+    contributions = pool.pooled * head_weight
+    logits = contributions.sum(dim=2) + head_bias
+    loss = binary * cross_entropy(logits, labels) + mask_l1 * pool.mask_mean.sum()
+    if contribution_l1:
+        loss = loss + contribution_l1 * contributions.abs().sum()
+    found = (result.detach() for result in (logits, *pool))
+    return MaskedLoss(loss / len(labels), *found)
 
 
 def _check_shapes(features: Tensor, weight: Tensor, bias: Tensor, mask_features: Tensor) -> None:
@@ -255,16 +257,23 @@ class _MaskedLoss(torch.autograd.Function):
         offset: float,
         binary: float,
         mask_l1: float,
+        contribution_l1: float,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         problem = Problem(features, mask_features, weight, bias, offset, dtype)
         images = max(len(labels), 1)
-        head = Head(head_weight, head_bias, labels, binary / images, mask_l1 / images)
+        shares = (factor / images for factor in (binary, mask_l1, contribution_l1))
+        head = Head(head_weight, head_bias, labels, *shares)
         with torch.autocast("cpu", enabled=False):
             logits, pooled, mask_mean, gradients = cpu.loss_and_gradients(problem, head)
-            loss = _loss(logits, labels, mask_mean, binary, mask_l1)
+            loss = head.binary * cross_entropy(logits, labels) + head.mask_l1 * mask_mean.sum()
             slopes = head.binary * (logits.sigmoid() - labels).nan_to_num()
-            of_weight = torch.einsum("bk,bkc->kc", slopes, pooled).to(head_weight.dtype)
+            of_weight = torch.einsum("bk,bkc->kc", slopes, pooled)
+            if contribution_l1:
+                sizes = pooled.abs().sum(0)
+                loss = loss + head.contribution_l1 * (sizes * head_weight.abs()).sum()
+                of_weight += head.contribution_l1 * sizes * head_weight.sign()
+        of_weight = of_weight.to(head_weight.dtype)
         ctx.save_for_backward(*gradients, of_weight, slopes.sum(0).to(head_bias.dtype))
         ctx.mark_non_differentiable(logits, pooled, mask_mean)
         return loss, logits, pooled, mask_mean
@@ -275,4 +284,4 @@ class _MaskedLoss(torch.autograd.Function):
         gradients = ctx.saved_tensors
         if arriving != 1:
             gradients = [None if one is None else one * arriving.to(one.dtype) for one in gradients]
-        return (*gradients, *(None,) * 5)
+        return (*gradients, *(None,) * 6)

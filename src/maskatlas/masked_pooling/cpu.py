@@ -86,7 +86,8 @@ def loss_and_gradients(
     """Return logits, pooled features and means of masks; and the gradients of the loss.
 
     The loss is ``head.binary`` times the sum of the binary cross-entropies of known labels plus
-    ``head.mask_l1`` times the sum of the means of masks.
+    ``head.mask_l1`` times the sum of the means of masks plus ``head.contribution_l1`` times the sum
+    of the absolute contributions of channels.
     """
     batch, attributes, channels = len(problem.features), *problem.bias.shape
     pooled = torch.empty(batch, attributes, channels)
@@ -139,6 +140,7 @@ class _Problem(ctypes.Structure):
         ("logits", ctypes.c_void_p),
         ("binary", ctypes.c_double),
         ("mask_l1", ctypes.c_double),
+        ("contribution_l1", ctypes.c_double),
         ("threads", ctypes.c_int64),
         ("team", ctypes.c_void_p),
         ("barrier", ctypes.c_void_p),
@@ -185,6 +187,7 @@ def _call(
         logits=_pointer(logits),
         binary=0.0 if head is None else head.binary,
         mask_l1=0.0 if head is None else head.mask_l1,
+        contribution_l1=0.0 if head is None else head.contribution_l1,
         threads=torch.get_num_threads(),
         team=_address("GOMP_parallel"),
         barrier=_address("GOMP_barrier"),

@@ -35,6 +35,7 @@ class Head(NamedTuple):
     labels: Float[Tensor, "batch attribute"]
     binary: float
     mask_l1: float
+    contribution_l1: float
 
 
 class Wanted(NamedTuple):

@@ -8,6 +8,8 @@
 
 #include "backward.h"
 
+static double sign_of(double x) { return (x > 0) - (x < 0); }
+
 /* From an attribute's pooled features of one image: its logit, and what arrives at p and q. */
 static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_t image,
                    int64_t place) {
@@ -21,11 +23,13 @@ static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_
     problem->logits[at] = (float)logit;
     double label = problem->labels[at], share = 1.0 / (double)problem->positions;
     double slope = isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - label);
-    float by_pooled = (float)(slope * share), by_mask = (float)(problem->mask_l1 * share);
+    float by_logit = (float)(slope * share), by_mask = (float)(problem->mask_l1 * share);
+    float by_size = (float)(problem->contribution_l1 * share);
     for (int64_t c = 0; c < call->columns; c += LANES, arriving += 2 * LANES)
         for (int64_t i = 0; i < LANES; i++) {
             int real = c + i < call->channels;
-            arriving[i] = real ? by_pooled * weight[c + i] : 0;
+            float sign = real ? (float)sign_of((double)weight[c + i] * pooled[c + i]) : 0;
+            arriving[i] = real ? (by_logit + by_size * sign) * weight[c + i] : 0;
             arriving[LANES + i] = real ? by_mask : 0;
         }
 }
