@@ -45,6 +45,7 @@ def make_network(
                 tensor.uniform_(0.5, 1.5)
             elif tensor.is_floating_point() and tensor.ndim < 3:
                 tensor.add_(0.3 * torch.randn_like(tensor))
+    network.average_contribution = 0.1 * torch.randn(network.average_shape(), dtype=dtype)
     return network.eval()
 
 

@@ -7,7 +7,7 @@ A model folder is what one hands on: ``config.json``, ``model.safetensors``, and
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
@@ -71,7 +71,10 @@ def save_model(
 
 
 def load_model(
-    directory: Path, shapes: Callable[[ModelConfig, tuple[str, ...]], Shapes] | None = None
+    directory: Path,
+    shapes: Callable[[ModelConfig, tuple[str, ...]], Shapes] | None = None,
+    *,
+    optional: Collection[str] = (),
 ) -> tuple[ModelConfig, tuple[str, ...], dict[str, Tensor]]:
     """Reads a model folder.
 
@@ -79,6 +82,7 @@ def load_model(
         directory: A folder that :func:`save_model` wrote.
         shapes: The weights that such a network has; compared with those of the file before any is
             read.
+        optional: Those of them that a file may lack.
 
     Returns:
         What the network is made of, the names of its attributes, its weights.
@@ -88,8 +92,16 @@ def load_model(
         MisfitError: The weights do not fit the configuration.
     """
     config, attributes = _read_description(directory)
-    expected = None if shapes is None else shapes(config, attributes)
-    state, _ = load_tensors(directory / "model.safetensors", expected)
+    path = directory / "model.safetensors"
+    expected = None
+    if shapes is not None:
+        found = read_header(path).entries
+        expected = {
+            name: shape
+            for name, shape in shapes(config, attributes).items()
+            if name in found or name not in optional
+        }
+    state, _ = load_tensors(path, expected)
     return config, attributes, state
 
 

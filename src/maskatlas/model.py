@@ -1,9 +1,9 @@
 """The network of the paper's figure 2: extractor, sub-networks, classifier, reconstructor."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import PIL.Image
 import PIL.ImageOps
@@ -21,6 +21,9 @@ from maskatlas.subnetworks import SubNetworks, Supervision, build_subnetworks
 PIXEL_MEAN = 0.5
 PIXEL_DEVIATION = 0.25
 """Images come as RGB 0..1; the network itself takes the mean away and divides by the deviation."""
+
+AVERAGE = "average_contribution"
+"""The one tensor that a model folder may lack: nothing but a map is computed from it."""
 
 
 class Output(NamedTuple):
@@ -93,6 +96,10 @@ class AttributeNetwork(nn.Module):
     The parts are handed in; :func:`build_network` knows their sizes.
     """
 
+    average_contribution: Float[Tensor, "attribute height width"] | None
+    """Mean over training images of each attribute's contribution at each position, where it was
+    measured (:func:`maskatlas.averages.average_contribution`)."""
+
     def __init__(
         self,
         config: ModelConfig,
@@ -112,6 +119,7 @@ class AttributeNetwork(nn.Module):
         self.subnetworks = subnetworks
         self.classifier = classifier
         self.reconstructor = reconstructor
+        self.register_buffer(AVERAGE, None)
 
     def forward(self, images: Float[Tensor, "batch 3 rows columns"]) -> Output:
         """Recognise.
@@ -253,6 +261,16 @@ class AttributeNetwork(nn.Module):
         values = self.preprocessing.region(PIL.ImageOps.exif_transpose(region))
         return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
 
+    def average_shape(self) -> tuple[int, int, int]:
+        """Return K, h and w: the shape of :attr:`average_contribution`."""
+        training, side = self.extractor.training, self.preprocessing.size
+        parameter = next(self.parameters())
+        images = torch.zeros(1, 3, side, side, device=parameter.device, dtype=parameter.dtype)
+        with torch.no_grad():
+            features = self.extractor.eval()(images)
+        self.extractor.train(training)
+        return len(self.attributes), *features.shape[2:]
+
     def save_pretrained(self, directory: Path | str, *, card: str = "") -> None:
         """Write ``config.json``, ``model.safetensors`` and ``README.md``; nothing is pickled.
 
@@ -270,12 +288,7 @@ class AttributeNetwork(nn.Module):
         Raises:
             CheckpointError: The folder is not there, damaged, or its weights do not fit its config.
         """
-        config, attributes, state = load_model(Path(directory), parameter_shapes)
-        with torch.device("meta"):
-            network = build_network(config, attributes)
-        network.load_state_dict(state, assign=True)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network.eval()
+        return open_network(Path(directory), build_network)
 
 
 def build_network(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:
@@ -312,8 +325,29 @@ def _short_card(attributes: Sequence[str]) -> str:
     )
 
 
-def parameter_shapes(config: ModelConfig, attributes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight of such a network, without allocating one."""
+_Network = TypeVar("_Network", bound=AttributeNetwork)
+
+
+def open_network(
+    directory: Path, build: Callable[[ModelConfig, Sequence[str]], _Network]
+) -> _Network:
+    """Read a model folder into a network that such a function builds, in eval mode.
+
+    Raises:
+        CheckpointError: The folder is not there, damaged, or its weights do not fit its config.
+    """
+
+    def shapes(config: ModelConfig, attributes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        with torch.device("meta"):
+            network = build(config, attributes)
+            weights = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+            return weights | {AVERAGE: network.average_shape()}
+
+    config, attributes, state = load_model(directory, shapes, optional=(AVERAGE,))
+    average = state.pop(AVERAGE, None)
     with torch.device("meta"):
-        network = build_network(config, attributes)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        network = build(config, attributes)
+    network.load_state_dict(state, assign=True)
+    network.average_contribution = average
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()

@@ -14,18 +14,20 @@ import torch
 from tqdm import tqdm
 
 from maskatlas import distributed
+from maskatlas.averages import average_contribution
 from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, load_latest, save_state
 from maskatlas.config import Config, ModelConfig, dump_toml, load_toml, to_mapping
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device, deterministic
 from maskatlas.errors import ConfigError, DataError, RunError, TrainingError
+from maskatlas.explanations import explainers
 from maskatlas.files import write_atomically
 from maskatlas.images import Preprocessing
 from maskatlas.inference import predict
 from maskatlas.interruption import Interrupted, StopRequest, stop_request
 from maskatlas.losses import LossTerms
-from maskatlas.metrics import attribute_metrics
+from maskatlas.metrics import Metrics, attribute_metrics
 from maskatlas.model import AttributeNetwork, Output, build_network
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
@@ -250,8 +252,8 @@ class _Run:
     def _validate(self) -> None:
         """Score the averaged network; if none was better before, it becomes the model."""
         optimization, images = self.optimization, self.validation
-        network, config = optimization.averaged.eval(), optimization.config
-        predictions = predict(network, images, precision=config.train.precision)
+        network, precision = optimization.averaged.eval(), optimization.config.train.precision
+        predictions = predict(network, images, precision=precision)
         if not predictions.scores.isfinite().all():
             raise TrainingError(
                 f"step {optimization.number}: the network's scores of the validation images are "
@@ -261,14 +263,30 @@ class _Run:
         metrics = attribute_metrics(predictions.scores.numpy(), images.data.labels.numpy())
         self.validated = optimization.number // optimization.steps_per_epoch
         self._report(metrics.mean(), predictions.mask_mean)
-        if self._is_best(metrics.mean()["accuracy"]) and distributed.rank() == 0:
-            split = self._validation_split()
-            card = model_card(
-                config, network.attributes, metrics, epoch=self.validated, split=split
-            )
-            # A model of float64 would take no image that its own `preprocess` gives.
-            copy.deepcopy(network).float().save_pretrained(self.folder / "model", card=card)
+        if self._is_best(metrics.mean()["accuracy"]):
+            self._keep(network, metrics)
         self.line = optimization.number, time.monotonic()
+
+    def _keep(self, network: AttributeNetwork, metrics: Metrics) -> None:
+        """Make the network the run's model."""
+        config, images = self.optimization.config, self.optimization.images
+        known = "contribution" in explainers(network)
+        average = (
+            average_contribution(network, images, precision=config.train.precision)
+            if known
+            else None
+        )
+        if distributed.rank():
+            return
+        card = model_card(
+            *(config, network.attributes, metrics),
+            epoch=self.validated,
+            split=self._validation_split(),
+        )
+        # A model of float64 would take no image that its own `preprocess` gives.
+        best = copy.deepcopy(network).float()
+        best.average_contribution = None if average is None else average.float()
+        best.save_pretrained(self.folder / "model", card=card)
 
     def _validation_split(self) -> str:
         """Return what the validation images are called."""

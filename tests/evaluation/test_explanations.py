@@ -33,8 +33,10 @@ def test_methods_are_those_asked_for_in_that_order() -> None:
     assert chosen_methods(NETWORK, ["all"]) == METHODS
     assert chosen_methods(NETWORK, ["mask", "centre", "mask"]) == ("mask", "centre")
     plain = make_network(2, subnetworks=False)
-    assert chosen_methods(plain, None)[:2] == ("contribution", "grad-cam")
-    with pytest.raises(ConfigError, match=r"expected some of contribution, grad-cam.*found 'mask'"):
+    assert chosen_methods(plain, None)[:3] == (
+        *("contribution", "contribution-centred", "grad-cam"),
+    )
+    with pytest.raises(ConfigError, match=r"some of contribution, .*, grad-cam.*found 'mask'"):
         chosen_methods(plain, ["mask"])
     with pytest.raises(ConfigError, match="found none"):
         chosen_methods(plain, [])

@@ -26,6 +26,26 @@ def contribution_map(network: AttributeNetwork, image: Tensor, attribute: int) -
     return total
 
 
+def centred_contribution_map(
+    network: AttributeNetwork, image: Tensor, attribute: int
+) -> np.ndarray:
+    """The contribution less the average one, each position shared with its neighbours."""
+    contribution = contribution_map(network, image, attribute)
+    average = network.average_contribution[attribute].numpy()
+    average = resize(average * average.size / contribution.size, *contribution.shape)
+    rows, columns = contribution.shape
+    shared = np.zeros((rows, columns))
+    for row in range(rows):
+        for column in range(columns):
+            for down, weight in ((-1, 1), (0, 2), (1, 1)):
+                for right, times in ((-1, 1), (0, 2), (1, 1)):
+                    y = min(max(row + down, 0), rows - 1)
+                    x = min(max(column + right, 0), columns - 1)
+                    difference = contribution[y, x] - average[y, x]
+                    shared[row, column] += weight * times / 16 * difference
+    return shared
+
+
 def mask_map(network: AttributeNetwork, image: Tensor, attribute: int) -> np.ndarray:
     """The masks' mean over channels, [height width]."""
     features = slow.features(network, image[None])
@@ -122,6 +142,7 @@ def centre_map(network: AttributeNetwork, image: Tensor, attribute: int) -> np.n
 
 METHODS: dict[str, Callable[[AttributeNetwork, Tensor, int], np.ndarray]] = {
     "contribution": contribution_map,
+    "contribution-centred": centred_contribution_map,
     "mask": mask_map,
     "contribution-flat-masks": flat_mask_map,
     "grad-cam": grad_cam_map,

@@ -6,18 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskatlas.cache import PackedImages
-from maskatlas.checkpoint import load_model
 from maskatlas.comparison.budget import within_minutes
 from maskatlas.config import Config, load_toml
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.inference import predict
-from maskatlas.model import AttributeNetwork, build_network
+from maskatlas.model import AttributeNetwork, build_network, open_network
 from maskatlas.training import Build, Pack, train
 
 
@@ -114,18 +112,7 @@ class NetworkSystem:
         Raises:
             CheckpointError: It is no model, damaged, or of another system.
         """
-
-        def shapes(*sizes: object) -> dict[str, tuple[int, ...]]:
-            with torch.device("meta"):
-                network = self.build(*sizes)  # type: ignore[arg-type]
-            return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-
-        config, attributes, state = load_model(folder, shapes)
-        with torch.device("meta"):
-            network = self.build(config, attributes)
-        network.load_state_dict(state, assign=True)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return network.eval()
+        return open_network(folder, self.build)
 
     def _prepared(self, config: Config) -> Build:
         """Return what builds the network and computes what comes from the training images."""

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskatlas.averages import average_contribution
 from maskatlas.errors import ConfigError
 from maskatlas.evaluation.examination import Examination
 from maskatlas.evaluation.intervals import Measured
 from maskatlas.evaluation.positives import Positives, Tally, maps_of
 from maskatlas.evaluation.rank_correlation import unit_ranks
 from maskatlas.metrics import or_none
-from maskatlas.model import AttributeNetwork, build_network
+from maskatlas.model import AVERAGE, AttributeNetwork, build_network
 
 IMAGES = 20
 """Maps are compared on at most so many images, unless told otherwise; the maps are held."""
@@ -78,7 +79,8 @@ def randomization(
     """Randomise layer after layer, from the heads to the stem (Adebayo et al. 2018).
 
     A random layer has the weights, and the running statistics, that a network of the same shape
-    begins its training with. The network itself is not touched.
+    begins its training with. What contributions are on average is measured anew. The network
+    itself is not touched.
 
     Args:
         given: The network, the images, the methods, and the seed of the random weights.
@@ -95,6 +97,8 @@ def randomization(
     original = _ranked_maps(chosen, given, "randomised: none")
     stages: list[Stage] = []
     for layer, changed in _stages(network, blank):
+        if changed.average_contribution is not None:  # of the random network, too
+            changed.average_contribution = average_contribution(changed, given.images, limit=IMAGES)
         maps = _ranked_maps(chosen, replace(given, network=changed), f"randomised: {layer}")
         stages += _compared(layer, chosen, original, maps)
     return Randomization(len(chosen), tuple(stages))
@@ -145,7 +149,8 @@ def layers(network: AttributeNetwork) -> list[list[str]]:
     idle = ["reconstructor."] + (["classifier."] if network.subnetworks is not None else [])
     found: list[list[str]] = []
     for tensors in _tensors(network, ""):
-        if next(iter(tensors)).startswith(tuple(idle)):
+        tensors.pop(AVERAGE, None)
+        if not tensors or next(iter(tensors)).startswith(tuple(idle)):
             continue
         matrix = any(tensor.ndim > 1 for tensor in tensors.values())
         if matrix or not found:

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from maskatlas.errors import ConfigError
 from maskatlas.explanations.activation import (
+    centred_contribution_map,
     contribution_map,
     flat_mask_map,
     grad_cam_map,
@@ -57,9 +58,12 @@ _Method = Callable[[AttributeNetwork, Tensor, Sequence[str]], Tensor]
 _OF_FEATURES: Mapping[str, _Method] = {
     "contribution": contribution_map,
     "mask": mask_map,
+    "contribution-centred": centred_contribution_map,
     "contribution-flat-masks": flat_mask_map,
 }
-"""Methods that read the parts of figure 2, from features; all but the first need sub-networks."""
+"""Methods that read the parts of figure 2, from features."""
+
+_NEED_MASKS = ("mask", "contribution-flat-masks")
 
 _BY_GRADIENT: Mapping[str, _Method] = {
     "grad-cam": grad_cam_map,
@@ -83,18 +87,29 @@ def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
     """Return every method that this network can be explained by, by its name.
 
     The logits explained are those of the head that answers. A network without sub-networks has no
-    masks to show; one that answers in a way of its own has no contributions, but gradients; one of
+    masks to show, and one whose average contribution was not measured none that is centred; one
+    that answers in a way of its own has no contributions, but gradients; one of
     another kind altogether has its own methods and the floors.
     """
     methods: dict[str, Explainer] = {}
     if isinstance(network, AttributeNetwork):
         if passes_as_ours(network):
-            few = ("contribution",) if network.subnetworks is None else _OF_FEATURES
-            methods |= {name: partial(_by_features, network, _OF_FEATURES[name]) for name in few}
+            methods |= {
+                name: partial(_by_features, network, method)
+                for name, method in _OF_FEATURES.items()
+                if not _lacks(network, name)
+            }
         methods |= {name: partial(method, network) for name, method in _BY_GRADIENT.items()}
     if isinstance(network, Explainable):
         methods.update(network.explanation_methods)
     return {**methods, **FLOORS}
+
+
+def _lacks(network: AttributeNetwork, method: str) -> bool:
+    """Return whether the network lacks what such a method reads."""
+    if method == "contribution-centred":
+        return network.average_contribution is None
+    return method in _NEED_MASKS and network.subnetworks is None
 
 
 def _by_features(
@@ -141,6 +156,12 @@ def explain(
 
 
 def _unknown(network: object, method: str, methods: Mapping[str, Explainer]) -> str:
+    if isinstance(network, AttributeNetwork) and method == "contribution-centred":
+        return (
+            f"method {method!r}: what this network's contributions are on average is not known; "
+            "training measures it, and maskatlas.averages.average_contribution does; choose one "
+            f"of {', '.join(methods)}"
+        )
     if isinstance(network, AttributeNetwork) and method in _OF_FEATURES:
         return (
             f"method {method!r}: this network has no masks to show it by; "

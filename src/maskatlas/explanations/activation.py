@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from maskatlas.model import AttributeNetwork
 from maskatlas.subnetworks import SubNetworks
@@ -68,6 +69,37 @@ def flat_mask_map(network: AttributeNetwork, features: Features, attributes: Seq
         shares = (heads.offset + mean) * features * weight[:, None, None]
         maps.append(shares.sum(1) / _positions(features))
     return torch.stack(maps, dim=1)
+
+
+def centred_contribution_map(
+    network: AttributeNetwork, features: Features, attributes: Sequence[str]
+) -> Map:
+    """Return what the contributions are above those of the average image, spread a little.
+
+    A logit is a sum over positions, so that a position's Shapley value is its contribution less
+    the mean of that over images (Lundberg and Lee 2017, corollary 1, for the sum of the
+    contributions): a part that every image has, and that speaks for an attribute in all of them,
+    no longer hides what sets this image apart. A feature sees more than its own position; what it
+    says is therefore shared with its neighbours, [1 2 1] / 4 in rows and columns, the border
+    repeated. Both keep sums: the map adds up to the logit less its mean over the images of the
+    average.
+    """
+    assert network.average_contribution is not None, "refused without"
+    average = network.average_contribution[network.attribute_indices(attributes)][None]
+    average = average.to(features.device, features.dtype) * average[0, 0].numel()
+    average = interpolate(average, features.shape[2:], mode="bilinear", align_corners=False)
+    maps = contribution_map(network, features, attributes)
+    return _shared_with_neighbours(maps - average / _positions(features))
+
+
+def _shared_with_neighbours(maps: Map) -> Map:
+    """Convolve with [1 2 1] / 4 in rows and columns; the border is repeated, so sums stay."""
+    for axis in (2, 3):
+        size = maps.shape[axis]
+        places = torch.arange(size, device=maps.device)
+        before, after = (maps.index_select(axis, (places + d).clamp(0, size - 1)) for d in (-1, 1))
+        maps = (before + 2 * maps + after) / 4
+    return maps
 
 
 def grad_cam_map(network: AttributeNetwork, images: Images, attributes: Sequence[str]) -> Map:

@@ -1,0 +1,46 @@
+"""What an attribute's contributions are on the average image, to compare an image with."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from maskatlas import distributed
+from maskatlas.cache import PackedImages
+from maskatlas.explanations import contribution_map
+from maskatlas.inference import passes
+from maskatlas.interventions import evenly_spread
+from maskatlas.model import AttributeNetwork
+
+MOST_IMAGES = 500
+"""The average is taken over at most so many images, spread evenly over the dataset."""
+
+
+def average_contribution(
+    network: AttributeNetwork,
+    images: PackedImages,
+    *,
+    limit: int = MOST_IMAGES,
+    precision: str = "float32",
+) -> Float[Tensor, "attribute height width"]:
+    """Return the mean over images of each attribute's contribution at each position.
+
+    Summed over positions it is the mean logit, less the bias. Each process takes its share of the
+    images, and all get the mean over all of them. Given to the network as
+    ``network.average_contribution`` it allows the method ``contribution-centred``.
+
+    Args:
+        network: In eval mode; one that adds up its logits as this package's do.
+        images: At least one.
+        limit: Most images.
+        precision: As in :class:`maskatlas.config.TrainConfig`.
+    """
+    sample = evenly_spread(len(images), limit)
+    total = torch.zeros(network.average_shape(), dtype=torch.float64)
+    parameter = next(network.parameters())
+    for _, output in passes(network, images, indices=sample, precision=precision):
+        features = output.features.to(parameter.dtype)
+        with torch.no_grad():
+            maps = contribution_map(network, features, network.attributes)
+        total += maps.sum(0).to("cpu", torch.float64)
+    mean = distributed.sum_(total) / len(sample)
+    return mean.to(parameter.device, parameter.dtype)
