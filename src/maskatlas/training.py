@@ -17,12 +17,11 @@ from maskatlas import distributed
 from maskatlas.averages import average_contribution
 from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, load_latest, save_state
-from maskatlas.config import Config, ModelConfig, dump_toml, load_toml, to_mapping
+from maskatlas.config import Config, ModelConfig, to_mapping
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device, deterministic
-from maskatlas.errors import ConfigError, DataError, RunError, TrainingError
+from maskatlas.errors import DataError, TrainingError
 from maskatlas.explanations import explainers
-from maskatlas.files import write_atomically
 from maskatlas.images import Preprocessing
 from maskatlas.inference import predict
 from maskatlas.interruption import Interrupted, StopRequest, stop_request
@@ -31,6 +30,7 @@ from maskatlas.metrics import Metrics, attribute_metrics
 from maskatlas.model import AttributeNetwork, Output, build_network
 from maskatlas.model_card import model_card
 from maskatlas.optimization import Optimization, learning_rate
+from maskatlas.run_claim import check_claim, claim
 from maskatlas.sources.listing import split_of
 from maskatlas.statistics import OUT
 from maskatlas.training_data import Data, open_data
@@ -98,7 +98,7 @@ def train(
         distributed.process_group(device),
         stop_request() as stop,
     ):
-        _check_claim(config, run, resume=resume)
+        check_claim(config, run, resume=resume)
         data = open_data(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -106,46 +106,12 @@ def train(
         told = _LOG.isEnabledFor(logging.INFO)
         training, validation = (pack(part, network.preprocessing, progress=told) for part in data)
         optimization = Optimization(config, network, training, device)
-        _claim(config, run)
+        claim(config, run)
         state = _earlier_state(optimization, data, run) if resume else None
         with closing(_Run(optimization, validation, run, data.fingerprint, state)) as running:
             running.finish(stop)
         distributed.barrier()
     return run / "model"
-
-
-def _check_claim(config: Config, run: Path, *, resume: bool) -> None:
-    """Make sure that the run folder is free, or holds this very run and is to be gone on with."""
-    path = run / "config.toml"
-    if not path.exists():
-        return
-    if not resume:
-        raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
-    if changed := differences(to_mapping(load_toml(path, config)), to_mapping(config)):
-        raise ConfigError(
-            f"{path}: the run was started with another configuration ({'; '.join(changed)}); "
-            "resume it with the same, or choose another --out"
-        )
-
-
-def _claim(config: Config, run: Path) -> None:
-    """Write the configuration into the run folder, once every process has checked it."""
-    distributed.barrier()
-    path = run / "config.toml"
-    if distributed.rank() == 0 and not path.exists():
-        write_atomically(path, dump_toml(config).encode())
-
-
-def differences(before: object, now: object, where: str = "") -> list[str]:
-    """Name the keys whose values differ, but for those that change no weight."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in before
-            if key not in ("device", "checkpoint_minutes")
-            for line in differences(before[key], now[key], f"{where}.{key}".lstrip("."))
-        ]
-    return [] if before == now else [f"{where}: it has {before!r}, asked for is {now!r}"]
 
 
 def _earlier_state(optimization: Optimization, data: Data, run: Path) -> TrainingState | None:

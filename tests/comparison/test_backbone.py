@@ -112,6 +112,50 @@ def test_a_network_of_torchvision_is_taken_apart_and_keeps_the_names_of_its_weig
         Stages(nn.Linear(2, 2))
 
 
+class ChannelsLast(Pyramid):
+    """A pyramid whose maps have their channels last, and which says so as timm's networks do."""
+
+    output_fmt = "NHWC"
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [one.permute(0, 2, 3, 1) for one in super().forward(images)]
+
+
+def test_maps_with_channels_last_are_turned_round() -> None:
+    module = ChannelsLast()
+    extractor = BackboneExtractor(module, 32).eval()
+    assert (extractor.place, extractor.channels) == (1, 6)
+    images = torch.rand(1, 3, 32, 32)
+    found = extractor(images)
+    normalised = (images * 0.25 + 0.5 - extractor.mean) / extractor.deviation
+    torch.testing.assert_close(found, Pyramid.forward(module, normalised)[1])
+    swin = nn.Module()
+    swin.features, swin.permute = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Identity()
+    assert Stages(swin).output_fmt == "NHWC"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "size", "channels"),
+    [
+        ("timm", "swin_tiny_patch4_window7_224", 224, 384),
+        ("timm", "vit_tiny_patch16_224", 224, 192),
+        ("torchvision", "swin_t", 64, 192),
+        ("torchvision", "alexnet", 64, 64),
+        ("torchvision", "vgg11", 64, 512),
+        ("torchvision", "resnet18", 64, 128),
+    ],
+)
+def test_a_network_of_a_library_gives_its_channels(
+    source: str, name: str, size: int, channels: int
+) -> None:
+    pytest.importorskip(source, exc_type=(ImportError, RuntimeError))
+    module = backbone.open_backbone(source, name, size)
+    network = backbone_network(ModelConfig(channels=4, image_size=size), NAMES, module).eval()
+    output = network(draw_images(1, size, dtype=torch.float32))
+    assert (network.channels, output.features.shape[1]) == (channels, channels)
+    assert output.features.shape[2] == output.features.shape[3] >= 8
+
+
 def test_what_is_no_backbone_is_refused() -> None:
     pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
     with pytest.raises(ConfigError, match="a map of 1 rows"):

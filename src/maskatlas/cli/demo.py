@@ -18,7 +18,14 @@ from maskatlas.config import PRESETS, Config
 
 _LOG = logging.getLogger(__name__)
 
-_METHODS = ("contribution", "mask", "grad-cam", "random", "centre")  # the others take their time
+_METHODS = (
+    "contribution",
+    "contribution-centred",
+    "mask",
+    "grad-cam",
+    "random",
+    "centre",
+)  # the others take their time
 _NEXT = """
 The report is {report}: open it in a browser.
 

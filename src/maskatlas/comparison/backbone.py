@@ -87,10 +87,12 @@ class BackboneExtractor(nn.Module):
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.deviation, Tensor)
         images = normalised * PIXEL_DEVIATION + PIXEL_MEAN
-        return _maps(self.module((images - self.mean) / self.deviation))[self.place]
+        return _maps(self.module, (images - self.mean) / self.deviation)[self.place]
 
 
-def _maps(found: object) -> list[Tensor]:
+def _maps(module: nn.Module, images: Tensor) -> list[Float[Tensor, "batch channel height width"]]:
+    """Return the maps that a module gives; what says that channels come last is turned round."""
+    found = module(images)
     maps = list(found) if isinstance(found, list | tuple) else [found]
     for one in maps:
         if not isinstance(one, Tensor) or one.ndim != 4:
@@ -99,7 +101,9 @@ def _maps(found: object) -> list[Tensor]:
                 "backbone: expected feature maps [batch channel height width], found "
                 f"{shape}; hand over the network without its pooling and classifier"
             )
-    return maps  # type: ignore[return-value]
+    layout = getattr(module, "output_fmt", "NCHW")  # timm's name, of a text or an enumeration
+    last = getattr(layout, "value", layout) == "NHWC"
+    return [one.permute(0, 3, 1, 2) if last else one for one in maps]
 
 
 def _suitable(module: nn.Module, image_size: int) -> tuple[int, int]:
@@ -110,7 +114,7 @@ def _suitable(module: nn.Module, image_size: int) -> tuple[int, int]:
     images = torch.zeros(1, 3, image_size, image_size, device=parameter.device)
     try:
         with torch.no_grad():
-            maps = _maps(module(images.to(parameter.dtype)))
+            maps = _maps(module, images.to(parameter.dtype))
     except RuntimeError as error:
         raise ConfigError(
             f"backbone: it does not take images of {image_size} x {image_size} pixels ({error}); "
@@ -197,6 +201,7 @@ class Stages(nn.Module):
         super().__init__()
         features = getattr(network, "features", None)
         children = dict(network.named_children())
+        self.output_fmt = "NHWC" if "permute" in children else "NCHW"  # Swin has channels last
         if isinstance(features, nn.Sequential):
             self.features = features
         elif "avgpool" in children:

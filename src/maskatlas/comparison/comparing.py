@@ -24,10 +24,10 @@ from maskatlas.devices import choose_device
 from maskatlas.errors import CheckpointError, ConfigError, DataError
 from maskatlas.files import write_atomically
 from maskatlas.images import Preprocessing
+from maskatlas.run_claim import differences
 from maskatlas.sources import open_dataset
 from maskatlas.sources.listing import split_of
 from maskatlas.tensorfile import load_tensors, save_tensors
-from maskatlas.training import differences
 
 _LOG = logging.getLogger(__name__)
 
