@@ -178,6 +178,7 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(
         preset="celeba-64",
         model=ModelConfig(mask_rank=32, mask_context=True),
+        train=TrainConfig(epochs=20),
     ),
     "demo": Config(
         preset="demo",
