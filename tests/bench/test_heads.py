@@ -13,6 +13,7 @@ CPU = torch.device("cpu")
 TINY = Heads(
     batch=3, attributes=(2, 5), channels=6, sizes=(4,), repeats=2, compile=False, device="cpu"
 )
+ALONE = "three products alone"
 OURS = ["masked_loss", "masked_pool", "masked_pool in plain torch"]
 
 
@@ -26,9 +27,11 @@ def test_every_form_is_measured_at_every_size_and_agrees(precision, rank):
     found = list(heads.cases(settings))
     assert [case.facts["attributes"] for case in found] == [2, 5]
     for case in found:
-        assert [row.form.name for row in case.rows] == [*OURS, "loop", "convolution"]
+        assert [row.form.name for row in case.rows] == [*OURS, ALONE, "loop", "convolution"]
         for row in case.rows:
             assert len(row.timing.seconds) == 2
+            if row.form.name == ALONE:
+                continue
             assert len(row.form.errors) == 6 if rank else 5
             assert 0 < max(row.form.errors.values()) < (1e-5 if precision == "float32" else 0.03)
         assert all(row.agrees for row in case.rows[:3])
@@ -52,6 +55,18 @@ def test_the_truth_has_the_gradients_of_the_loss(rank):
     torch.testing.assert_close(truth.results, expected)
 
 
+@pytest.mark.parametrize("rank", [0, 24])
+def test_the_products_alone_are_as_many_as_the_three(rank, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b, out: counted.append(2 * a.numel() * b.shape[1])
+    )
+    settings = Heads(batch=8, channels=128, mask_rank=rank)
+    heads._products(heads.draw(settings, 20, 8, 8, CPU))()
+    expected = 3 * 2 * (8 * 8 * 8) * 20 * 128 * (rank or 128)
+    assert sum(counted) == pytest.approx(expected, rel=2e-3)
+
+
 def test_features_are_the_same_in_both_precisions():
     inputs = heads.draw(TINY, 2, 3, 4, CPU)
     assert torch.equal(inputs.features, inputs.with_maps_for("bfloat16").features.float())
@@ -65,15 +80,15 @@ def test_a_form_of_ours_that_is_wrong_is_noticed(monkeypatch):
 
     monkeypatch.setattr(heads, "masked_loss", wrong)
     case = next(heads.cases(replace(TINY, precision="float32")))
-    assert [row.agrees for row in case.rows] == [False, True, True, None, None]
+    assert [row.agrees for row in case.rows] == [False, True, True, None, None, None]
     assert "differs by more than 1e-05" in case.text()
 
 
 def test_what_does_not_fit_into_memory_is_not_run(monkeypatch):
     monkeypatch.setattr(heads, "available_bytes", lambda _: 1000)
     case = next(heads.cases(TINY))
-    assert [row.timing is None for row in case.rows] == [False] * 3 + [True] * 2
-    assert case.rows[4].form.note.startswith("not run: needs about 0.0 GiB")
+    assert [row.timing is None for row in case.rows] == [False] * 4 + [True] * 2
+    assert case.rows[5].form.note.startswith("not run: needs about 0.0 GiB")
     assert case.rows[0].ratios == {}
 
 

@@ -28,6 +28,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MASK_L1 = 0.01  # large enough that an error in the gradient of the masks would show
 _CHUNK = 16  # attributes that the truth is computed for at a time
+_BLOCK = 512  # rows and columns of products that stay in the cache
 _KEPT = 6  # maps of the size of all masks that forms written by hand need at their peak
 
 Pooling = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -155,6 +156,8 @@ def forms(inputs: Inputs, truth: Truth, precision: str, *, compiled: bool) -> li
         truth: Of these inputs.
         precision: `float32` or `bfloat16`; under the latter, autocast is on for all of them.
         compiled: Whether the convolution is measured under torch.compile too.
+
+    One of them is none: the three products that no form can do without, and nothing else.
     """
     inputs = inputs.with_maps_for(precision)
     by_hand: dict[str, Pooling] = {"loop": loop, "convolution": one_convolution}
@@ -163,6 +166,7 @@ def forms(inputs: Inputs, truth: Truth, precision: str, *, compiled: bool) -> li
         by_hand["compiled convolution"] = torch.compile(one_convolution, dynamic=False)
     ours = own_forms(inputs, truth, precision)
     found = [_checked(name, call, truth, TOLERANCE[precision]) for name, call in ours.items()]
+    found.append(Form("three products alone", _products(inputs), note="no form: what these take"))
     lack = _lack_of_memory(inputs)
     for name, pooling in by_hand.items():
         call = _by_autograd(pooling, inputs, truth, precision)
@@ -215,6 +219,23 @@ def _plain(inputs: Inputs, truth: Truth, precision: str) -> Results:
         found = reference.pool_gradients(problem, truth.of_pooled, truth.of_mask_mean, wanted)
     ordered = found.features, found.weight, found.bias, found.mask_features
     return *results, *(gradient for gradient in ordered if gradient is not None)
+
+
+def _products(inputs: Inputs) -> Callable[[], None]:
+    """Multiply as much as `masked_loss` must at least, in blocks that a library is fastest at."""
+    batch, channels, height, width = inputs.features.shape
+    guides = inputs.weight.shape[2]
+    block = torch.zeros(_BLOCK, _BLOCK, dtype=inputs.features.dtype, device=inputs.features.device)
+    result = torch.empty_like(block)
+    operations = 2 * batch * height * width * len(inputs.weight) * channels * guides
+    whole, rows = divmod(3 * operations // (2 * _BLOCK**2), _BLOCK)
+
+    def call() -> None:
+        for _ in range(whole):
+            torch.mm(block, block, out=result)
+        torch.mm(block[:rows], block, out=result[:rows])
+
+    return call
 
 
 def _checked(name: str, call: Callable[[], Results], truth: Truth, tolerance: float | None) -> Form:

@@ -9,7 +9,7 @@
 #include "problem.h"
 #include "product.h"
 
-enum { FORWARD_CHUNK = 32, BACKWARD_CHUNK = 8 }; /* attributes whose weights are packed at a time */
+enum { FORWARD_CHUNK = 32, BACKWARD_CHUNK = 8 }; /* at most: attributes packed at a time */
 enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10, FUSED_ROWS = 256 };
 enum Pass { FORWARD, BACKWARD, FUSED };
 
@@ -106,7 +106,8 @@ static struct Call plan(const struct Problem *problem, enum Pass pass) {
     call.guide_row = spread(call.guide_columns);
     call.packed_row = spread(call.depth);
     call.packed_guide_row = spread(call.guide_depth);
-    call.chunk = smaller(pass == FORWARD ? FORWARD_CHUNK : BACKWARD_CHUNK, problem->attributes);
+    int64_t most_slots = pass == FORWARD ? FORWARD_CHUNK : BACKWARD_CHUNK;
+    call.chunk = parts(problem->attributes, parts(problem->attributes, most_slots)); /* even ones */
 
     int64_t positions = problem->positions, rows = problem->images * positions;
     int64_t feature_rows = pass == FORWARD ? 1 : 3, guide_rows = call.shared ? 1 : 2;
