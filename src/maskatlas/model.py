@@ -129,6 +129,14 @@ class AttributeNetwork(nn.Module):
         """
         return self.supervised(images).output
 
+    def normalised(
+        self, images: Float[Tensor, "batch 3 rows columns"]
+    ) -> Float[Tensor, "batch 3 rows columns"]:
+        """Return the images as the extractor takes them, in the weights' type, channels last."""
+        images = images.to(next(self.parameters()).dtype)
+        normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
+        return normalised.contiguous(memory_format=torch.channels_last)
+
     def supervised(
         self,
         images: Float[Tensor, "batch 3 rows columns"],
@@ -140,9 +148,7 @@ class AttributeNetwork(nn.Module):
             images: As for :meth:`forward`.
             supervision: In training, the labels; None gives no loss.
         """
-        images = images.to(next(self.parameters()).dtype)
-        normalised = (images - PIXEL_MEAN) / PIXEL_DEVIATION
-        features = self.extractor(normalised.contiguous(memory_format=torch.channels_last))
+        features = self.extractor(self.normalised(images))
         answers = multilabel = reconstruction = None
         if self.subnetworks is not None:
             answers = self.subnetworks(features, supervision)

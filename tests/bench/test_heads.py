@@ -58,9 +58,7 @@ def test_the_truth_has_the_gradients_of_the_loss(rank):
 @pytest.mark.parametrize("rank", [0, 24])
 def test_the_products_alone_are_as_many_as_the_three(rank, monkeypatch):
     counted = []
-    monkeypatch.setattr(
-        torch, "mm", lambda a, b, out: counted.append(2 * a.numel() * b.shape[1])
-    )
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: counted.append(2 * a.numel() * b.shape[1]))
     settings = Heads(batch=8, channels=128, mask_rank=rank)
     heads._products(heads.draw(settings, 20, 8, 8, CPU))()
     expected = 3 * 2 * (8 * 8 * 8) * 20 * 128 * (rank or 128)

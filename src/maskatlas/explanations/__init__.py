@@ -23,6 +23,7 @@ from maskatlas.explanations.activation import (
 from maskatlas.explanations.floors import centre_map, random_map
 from maskatlas.explanations.gradients import gradient_x_input_map, integrated_gradients_map
 from maskatlas.explanations.photo import ImageExplanation, explain_image
+from maskatlas.explanations.traced import traced_contribution_map
 from maskatlas.model import AttributeNetwork
 
 __all__ = [
@@ -65,6 +66,9 @@ _OF_FEATURES: Mapping[str, _Method] = {
 
 _NEED_MASKS = ("mask", "contribution-flat-masks")
 
+_TRACED: Mapping[str, _Method] = {"contribution-traced": traced_contribution_map}
+"""Methods that follow the parts of figure 2 through the extractor, from images."""
+
 _BY_GRADIENT: Mapping[str, _Method] = {
     "grad-cam": grad_cam_map,
     "hires-cam": hires_cam_map,
@@ -76,7 +80,7 @@ _BY_GRADIENT: Mapping[str, _Method] = {
 FLOORS: Mapping[str, Explainer] = {"random": random_map, "centre": centre_map}
 """Maps that know nothing of the network."""
 
-METHODS = (*_OF_FEATURES, *_BY_GRADIENT, *FLOORS)
+METHODS = (*_OF_FEATURES, *_TRACED, *_BY_GRADIENT, *FLOORS)
 """The names of all methods for an :class:`AttributeNetwork` with sub-networks."""
 
 SLOW = ("integrated-gradients",)
@@ -99,6 +103,7 @@ def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
                 for name, method in _OF_FEATURES.items()
                 if not _lacks(network, name)
             }
+            methods |= {name: partial(method, network) for name, method in _TRACED.items()}
         methods |= {name: partial(method, network) for name, method in _BY_GRADIENT.items()}
     if isinstance(network, Explainable):
         methods.update(network.explanation_methods)

@@ -181,6 +181,28 @@ def known_gradients(
             yield _through_masks(network.subnetworks, features, network.attribute_indices(some))
 
 
+def held_gradients(
+    network: AttributeNetwork, features: Features, attributes: Sequence[str]
+) -> Slopes:
+    """Yield what a feature at each position is worth while the masks stay as they are.
+
+    w_kc (offset + M^k_cu) / (h w), or without sub-networks w_kc / (h w): times f, the contribution.
+    For as many of the attributes at a time as :data:`MOST_NUMBERS` lets.
+    """
+    heads, count = network.subnetworks, max(1, MOST_NUMBERS // features.numel())
+    for first in range(0, len(attributes), count):
+        some = attributes[first : first + count]
+        if heads is None:
+            weight = _classifier_rows(network, some)[None, :, :, None, None].to(features.dtype)
+            shape = len(features), len(some), *features.shape[1:]
+            yield (weight / _positions(features)).expand(shape)
+            continue
+        weight = heads.weight.detach()[network.attribute_indices(some)][:, :, None, None]
+        with torch.no_grad():
+            masks = torch.cat([network.masks(features, [name]) for name in some], dim=1)
+        yield weight.to(features.dtype) * (heads.offset + masks) / _positions(features)
+
+
 def _through_masks(
     heads: SubNetworks, features: Features, rows: Sequence[int]
 ) -> Float[Tensor, "batch some channel height width"]:
