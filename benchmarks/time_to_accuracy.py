@@ -4,20 +4,20 @@
 
 Each network is trained from the same seed on the same images in the same order, one after the
 other, and is scored on the validation images every so many steps. What counts is the time of the
-steps, not that of scoring. With --whole, each is trained to the end of its schedule, so that one
-sees what masks of full rank are worth. The loop holds all masks and leaves gradients to autograd,
-as one would write it by hand; in exact arithmetic it learns what `full` learns, which is masks of
-full rank by this package.
+steps, not that of scoring; on one thread it is the processor's. With --whole, each is trained to
+the end of its schedule, so that one sees what masks of full rank are worth. The loop holds all
+masks and leaves gradients to autograd, as one would write it by hand; in exact arithmetic it learns
+what `full` learns, which is masks of full rank by this package.
 """
 
 import argparse
 import math
-import time
 from dataclasses import replace
 
 import torch
 
 from maskatlas.bench.baselines import LoopedSubNetworks
+from maskatlas.bench.measuring import processor_clock
 from maskatlas.cache import PackedImages
 from maskatlas.config import PRESETS, Config
 from maskatlas.inference import predict
@@ -51,12 +51,12 @@ def minutes_to(network: str, config: Config, target: float, every: int, whole: b
         built.subnetworks.load_state_dict(weights)
     training, validation = (PackedImages(part, built.preprocessing) for part in data)
     running = Optimization(config, built, training, torch.device("cpu"))
-    seconds = 0.0
+    seconds, clock = 0.0, processor_clock(torch.device("cpu"))
     while running.number < running.total:
-        started = time.perf_counter()
+        started = clock.read()
         for _ in range(min(every, running.total - running.number)):
             running.step()
-        seconds += time.perf_counter() - started
+        seconds += clock.read() - started
         scores = predict(running.averaged.eval(), validation, precision="auto").scores
         accuracy = attribute_metrics(scores.numpy(), validation.data.labels.numpy()).mean()
         print(
