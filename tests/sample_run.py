@@ -230,7 +230,13 @@ def make_judgements(
                 for order in (*areas, "random")
             },
             "agreement": _spreads(
-                attributes, **{"mask-logit": 0.4, "mask-auroc": 0.1, "contribution-logit": None}
+                attributes,
+                **{
+                    "mask-logit": 0.4,
+                    "mask-auroc": 0.1,
+                    "contribution-logit": None,
+                    "mask-change": 0.7,
+                },
             ),
         },
         "specificity": {

@@ -27,6 +27,9 @@ class ChannelEffects(NamedTuple):
     """AUROC before, less after."""
     logit: Float[np.ndarray, "attribute channel"]
     """Mean logit of the positives before, less after: finer, as few ranks change."""
+    change: Float[np.ndarray, "attribute channel"]
+    """Mean over all images of the absolute change of the logit: how much of the answer it moves,
+    for or against."""
 
 
 class HeldFeatures(NamedTuple):
@@ -97,25 +100,24 @@ def channel_effects(
     held = hold_features(network, images, sample, precision=precision)
     truth = labels[sample].numpy()
 
-    def measured(channel: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def scores_without(channel: int | None) -> Float[np.ndarray, "image attribute"]:
         scores = torch.zeros((len(images), len(network.attributes)), dtype=torch.float64)
         for indices, features in held.batches:
             replaced = features if channel is None else without(features, [channel], held.means)
             with torch.no_grad(), autocast(features.device, precision):
                 logits = subnetworks(replaced).logits
             scores[indices] = logits.to("cpu", torch.float64)
-        found = distributed.sum_(scores)[sample].numpy()
-        return auroc(found, truth), positive_mean(found, truth)
+        return distributed.sum_(scores)[sample].numpy()
 
-    before = measured(None)
+    whole = scores_without(None)
+    area, logit = auroc(whole, truth), positive_mean(whole, truth)
     hidden = None if title else True
-    channels = tqdm(range(network.channels), desc=title, disable=hidden, leave=False)
-    after = [measured(channel) for channel in channels]
-    areas, logits = (
-        np.stack([whole - part[reading] for part in after], axis=1)
-        for reading, whole in enumerate(before)
-    )
-    return ChannelEffects(areas, logits)
+    effects = []
+    for channel in tqdm(range(network.channels), desc=title, disable=hidden, leave=False):
+        part = scores_without(channel)
+        lost = area - auroc(part, truth), logit - positive_mean(part, truth)
+        effects.append((*lost, np.abs(whole - part).mean(0)))
+    return ChannelEffects(*np.stack(effects, axis=-1))
 
 
 def positive_mean(

@@ -92,14 +92,14 @@ def test_agreement_is_spearmans_with_what_is_lost() -> None:
     effects = channel_effects(network, given.images, given.labels, sample, precision="float32")
     images = seen(network, data)
     for reading, values in slow.readings(network, images).items():
-        for kind in ("logit", "auroc"):
+        for kind in ("logit", "auroc", "change"):
             for k in range(3):
                 expected = spearmanr(values[k], getattr(effects, kind)[k]).statistic
                 found = result.agreement[f"{reading}-{kind}"][k]
                 assert found == pytest.approx(expected, nan_ok=True)
 
 
-def test_the_loss_of_logit_is_that_of_the_slow_twin() -> None:
+def test_loss_and_change_of_the_logit_are_those_of_the_slow_twin() -> None:
     network = make_network(NAMES, channels=3, image_size=8)
     data = make_dataset(11, NAMES, seed=6)
     given = examine(network, data)
@@ -114,6 +114,8 @@ def test_the_loss_of_logit_is_that_of_the_slow_twin() -> None:
             less = slow.remaining(network, images, k, [channel])
             expected = np.mean([whole[i] - less[i] for i in some])
             assert effects.logit[k, channel] == pytest.approx(expected, abs=1e-6)
+            change = np.mean([abs(one - other) for one, other in zip(whole, less, strict=True)])
+            assert effects.change[k, channel] == pytest.approx(change, abs=1e-6)
 
 
 def test_contributions_and_bias_add_up_to_the_logit() -> None:

@@ -72,9 +72,9 @@ def test_contributions_that_miss_the_logit_are_not_exact(error: float, exact: bo
 
 def test_readings_stand_by_their_drops() -> None:
     found = facts()
-    assert found.drops == ("logit", "auroc")
+    assert found.drops == ("logit", "auroc", "change")
     table = {reading: [f"{value:.1f}" for value in values] for reading, values in found.readings}
-    assert table == {"mask": ["0.4", "0.1"], "contribution": ["nan", "nan"]}
+    assert table == {"mask": ["0.4", "0.1", "0.7"], "contribution": ["nan"] * 3}
 
 
 def test_what_is_left_above_chance_is_marked_layer_by_layer() -> None:

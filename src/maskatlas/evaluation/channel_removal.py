@@ -73,8 +73,8 @@ class ChannelFaithfulness:
     images: int
     removals: tuple[Removal, ...]
     agreement: Mapping[str, Rows]
-    """Spearman's correlation over channels of a reading and the true drop when a channel is set to
-    its mean, for each attribute; by names such as ``mask-logit`` and ``mask-auroc``."""
+    """Spearman's correlation over channels of a reading and what a channel that is set to its mean
+    does, for each attribute; by names such as ``mask-logit``, ``mask-auroc``, ``mask-change``."""
     completeness_error: float
     """Largest difference between a logit and its bias plus the sum of all contributions."""
 
@@ -112,7 +112,7 @@ def channel_faithfulness(
         precision="float32",
         title="channels, one by one" if given.progress else None,
     )
-    drops = {"logit": effects.logit, "auroc": effects.auroc}
+    drops = effects._asdict()
     return ChannelFaithfulness(
         attributes=network.attributes,
         images=len(sample),
