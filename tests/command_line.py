@@ -52,13 +52,14 @@ def call(*words: str | Path, terminal: bool = False) -> Answer:
         terminal: Whether stderr is one.
     """
     out, err = io.StringIO(), Terminal() if terminal else io.StringIO()
-    with _own_logging(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with own_logging(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(word) for word in words])
     return Answer(code, out.getvalue(), err.getvalue())
 
 
 @contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
+def own_logging() -> Iterator[None]:
+    """Leave the package's logger as it was: what a command line sets up must not outlive it."""
     logger = logging.getLogger("maskatlas")
     before = logger.handlers[:], logger.level, logger.propagate
     try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -15,6 +16,8 @@ matplotlib.use("Agg")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from command_line import own_logging  # noqa: E402
+
 if not torch.cuda.is_available():  # Triton asks when it is first imported, by whoever that is
     with contextlib.suppress(ImportError), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
@@ -24,6 +27,12 @@ if not torch.cuda.is_available():  # Triton asks when it is first imported, by w
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKATLAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    with own_logging():
+        yield
 
 
 @pytest.fixture(scope="session")

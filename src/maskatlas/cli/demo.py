@@ -20,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 _METHODS = (
     "contribution",
+    "contribution-traced",
     "contribution-centred",
     "mask",
     "grad-cam",
