@@ -30,11 +30,36 @@ def test_a_picture_and_the_numbers_of_each_image(
         expected.image,
         expected.attributes,
         expected.scores,
-        contributions=expected.contributions,
+        evidence=expected.contributions,
         channels=expected.channels,
         masks=expected.masks,
     )
     assert (out / "a.png").read_bytes() == encoded(figure, "png")
+
+
+def test_the_evidence_is_mapped_by_the_method_asked_for(
+    run: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    words = ("explain", run, photos[0], "--out", tmp_path, "--method")
+    assert call(*words, "contribution-traced").code == 0
+    network = AttributeNetwork.from_pretrained(run / "model")
+    expected = explain_image(
+        network, Image.open(photos[0]), str(photos[0]), method="contribution-traced"
+    )
+    assert json.loads((tmp_path / "a.json").read_text()) == expected.to_json()
+    figure = explain_picture(
+        expected.image,
+        expected.attributes,
+        expected.scores,
+        evidence=expected.evidence,
+        method="contribution-traced",
+        channels=expected.channels,
+        masks=expected.masks,
+    )
+    assert (tmp_path / "a.png").read_bytes() == encoded(figure, "png")
+    answer = call(*words, "contribution-trased")
+    assert answer.code == 2
+    assert "did you mean contribution-traced?" in answer.err
 
 
 def test_nothing_of_a_picture_is_cut_at_its_border(own_run: Path, photos: list[Path]) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from maskatlas.errors import ConfigError
-from maskatlas.explanations import explain_image
+from maskatlas.explanations import explain, explain_image
 from networks import NAMES, make_network
 from reference import explanations as slow
 
@@ -45,7 +45,7 @@ def test_an_image_is_explained_as_by_the_slow_twin() -> None:
 def test_the_numbers_of_an_image_are_json_in_the_order_of_the_scores() -> None:
     found = explain_image(NETWORK, noise(), "dir/photo.png", attributes=["Male", "Smiling"], top=2)
     numbers = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert list(numbers) == ["image", "attributes"]
+    assert list(numbers) == ["image", "method", "attributes"]
     assert numbers["image"] == "dir/photo.png"
     assert set(numbers["attributes"]) == {"Male", "Smiling"}
     scores = [entry["score"] for entry in numbers["attributes"].values()]
@@ -56,7 +56,20 @@ def test_the_numbers_of_an_image_are_json_in_the_order_of_the_scores() -> None:
         height, width = found.contributions[row].shape
         y, x = int(entry["peak"]["y"] * height), int(entry["peak"]["x"] * width)
         assert found.contributions[row, y, x] == found.contributions[row].max()
-        assert entry["peak"]["contribution"] == found.contributions[row].max()
+        assert entry["peak"]["value"] == found.contributions[row].max()
+
+
+@pytest.mark.parametrize("method", ["contribution", "contribution-traced", "mask"])
+def test_the_evidence_is_the_map_of_a_method(method: str) -> None:
+    found = explain_image(NETWORK, noise(), "a", method=method)
+    assert found.method == found.to_json()["method"] == method
+    if method == "contribution":
+        np.testing.assert_array_equal(found.evidence, found.contributions)
+        return
+    maps = explain(NETWORK, NETWORK.preprocess(noise())[None], method, found.attributes)[0]
+    np.testing.assert_allclose(found.evidence, maps)
+    peak = found.to_json()["attributes"]["Smiling"]["peak"]
+    assert peak["value"] == maps[found.attributes.index("Smiling")].max()
 
 
 def test_more_channels_than_there_are_means_all() -> None:

@@ -26,7 +26,7 @@ def explained(atlas: Atlas, **options: object) -> Figure:
         shown.images[0],
         atlas.attributes,
         shown.scores[0],
-        contributions=shown.contributions[0],
+        evidence=shown.contributions[0],
         channels=shown.channels,
         masks=shown.masks[0],
         **options,

@@ -35,6 +35,9 @@ class Explain(OnRun):
     """Only these, as A,B; the picture then shows each of them."""
     top: int = 3
     """Channels of each attribute."""
+    method: str = "contribution"
+    """Which map shows where the evidence is: `contribution` adds up to the answer,
+    `contribution-traced` points best; docs/evaluation.md has the others."""
     words: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say what these channels are called, each after the attribute or part whose region it covers
     best, and whether that agrees with the image and the answer. Needs regions."""
@@ -66,7 +69,13 @@ class Explain(OnRun):
         taken: set[str] = set()
         for path, image in open_photos(self.images[: self.limit], failed):
             explanation = explain_image(
-                network, image, str(path), attributes=names, top=self.top, words=words
+                network,
+                image,
+                str(path),
+                attributes=names,
+                top=self.top,
+                method=self.method,
+                words=words,
             )
             stem = free_name(file_name(path.stem), taken)
             results.append(explanation.to_json())
@@ -82,7 +91,8 @@ class Explain(OnRun):
             explanation.image,
             explanation.attributes,
             explanation.scores,
-            contributions=explanation.contributions,
+            evidence=explanation.evidence,
+            method=explanation.method,
             channels=explanation.channels,
             masks=explanation.masks,
             words=[answer.names for answer in explanation.words or ()],

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from maskatlas.errors import ConfigError
+from maskatlas.explanations.methods import explain
 from maskatlas.explanations.words import ChannelWords, SpokenAnswer, read_words
 from maskatlas.model import AttributeNetwork
 
@@ -34,6 +35,11 @@ class ImageExplanation:
     """Masks of those channels, 0 to 1."""
     contributions: Float[np.ndarray, "attribute height width"]
     """What each position adds to the logit, over all channels; with the bias, it sums to it."""
+    method: str
+    """By which the evidence was mapped."""
+    evidence: Float[np.ndarray, "attribute rows columns"]
+    """Where the evidence is by that method; the contributions themselves, or as large as the
+    image."""
     words: tuple[SpokenAnswer, ...] | None = None
     """The same channels in words, for each attribute; None where they have no names."""
 
@@ -46,6 +52,7 @@ class ImageExplanation:
         """Return names and numbers, without the arrays of positions."""
         return {
             "image": self.name,
+            "method": self.method,
             "attributes": {
                 name: {
                     "score": float(self.scores[k]),
@@ -65,14 +72,14 @@ class ImageExplanation:
         }
 
     def _peak(self, attribute: int) -> dict[str, float]:
-        """Return where the contribution is highest: the centre of that position, 0 to 1."""
-        positions = self.contributions[attribute]
+        """Return where the evidence is highest: the centre of that position, 0 to 1."""
+        positions = self.evidence[attribute]
         row, column = np.unravel_index(int(positions.argmax()), positions.shape)
         height, width = positions.shape
         return {
             "x": (float(column) + 0.5) / width,
             "y": (float(row) + 0.5) / height,
-            "contribution": float(positions[row, column]),
+            "value": float(positions[row, column]),
         }
 
 
@@ -83,6 +90,7 @@ def explain_image(
     *,
     attributes: Sequence[str] | None = None,
     top: int = 3,
+    method: str = "contribution",
     words: ChannelWords | None = None,
 ) -> ImageExplanation:
     """Explain what the network says of one image.
@@ -93,12 +101,13 @@ def explain_image(
         name: What to call it.
         attributes: Names; None means all.
         top: How many channels of each attribute to show.
+        method: Which map shows where the evidence is; one that :func:`maskatlas.explain` knows.
         words: What channels are called, of :func:`maskatlas.dissection.dissect`; to put them in
             words.
 
     Raises:
-        ConfigError: An attribute that is not known, a network without sub-networks, no channel,
-            or words of another network.
+        ConfigError: An attribute or a method that is not known, a network without sub-networks, no
+            channel, or words of another network.
         ImageError: The image cannot be brought to RGB.
     """
     if top < 1:
@@ -124,6 +133,10 @@ def explain_image(
         ]
     assert network.subnetworks is not None
     assert output.logits is not None
+    contributions = torch.stack([part.sum(0) for part in parts])
+    evidence = contributions
+    if method != "contribution":
+        evidence = explain(network, pixels[None], method, names)[0]
     logits = output.logits[0, rows]
     order = logits.argsort(descending=True, stable=True).cpu()
     added = by_channel.gather(1, channels).cpu()
@@ -150,6 +163,8 @@ def explain_image(
         channels=channels.cpu()[order].numpy(),
         channel_contributions=added[order].numpy(),
         masks=torch.stack(masks).cpu()[order].numpy(),
-        contributions=torch.stack([part.sum(0) for part in parts]).cpu()[order].numpy(),
+        contributions=contributions.cpu()[order].numpy(),
+        method=method,
+        evidence=evidence.cpu()[order].numpy(),
         words=spoken,
     )

@@ -35,9 +35,10 @@ def explain_picture(
     attributes: Sequence[str],
     scores: Float[np.ndarray, "attribute"],
     *,
-    contributions: Float[np.ndarray, "attribute height width"],
+    evidence: Float[np.ndarray, "attribute rows columns"],
     channels: Int[np.ndarray, "attribute top"],
     masks: Float[np.ndarray, "attribute top height width"],
+    method: str = "contribution",
     words: Sequence[Sequence[str | None]] = (),
     details: int = 4,
     theme: Theme = LIGHT,
@@ -45,16 +46,17 @@ def explain_picture(
 ) -> Figure:
     """Draw one image, its attributes by score, and for the first of them where they come from.
 
-    The arrays are those of :class:`maskatlas.analysis.Examples` for one example. All contributions
-    share one scale, so that they can be compared.
+    The arrays are those of :class:`maskatlas.analysis.Examples` for one example. The evidence of
+    all shares one scale, so that it can be compared.
 
     Args:
         image: RGB.
         attributes: Names.
         scores: Probability of each.
-        contributions: Summed over channels, signed.
+        evidence: Signed: contributions summed over channels, or the map of another method.
         channels: Ids of each attribute's top channels.
         masks: Masks of those channels.
+        method: By which the evidence was mapped.
         words: What those channels are called, where they have a name; drawn in place of "channel".
         details: Number of attributes, best first, whose maps are drawn.
         theme: Colours of the page.
@@ -68,7 +70,7 @@ def explain_picture(
     tall = side + _HEAD + _NOTE
     photo = min(2.0, 0.42 * width)
     head = max(photo, 0.145 * (min(len(order), _BARS) + (len(order) > _BARS))) + 0.15
-    limit = float(np.abs(contributions[detailed]).max(initial=0)) or 1.0
+    limit = float(np.abs(evidence[detailed]).max(initial=0)) or 1.0
     with style(theme):
         figure = sheet(width, head + math.ceil(len(detailed) / across) * tall + 0.45)
         axes = panel(figure, 0.0, 0.02, photo, photo)
@@ -83,15 +85,16 @@ def explain_picture(
                 left / width, 1 - (top + _HEAD - 0.06) / figure.get_figheight(), title,
                 va="bottom", fontsize=SMALL + 0.5, fontweight="bold", parse_math=False,
             )  # fmt: skip
-            contribution = overlay(image, contributions[row].astype(np.float64), limit=limit)
-            tile(panel(figure, left, top + _HEAD, side, side), contribution, "contribution")
+            drawn = overlay(image, evidence[row].astype(np.float64), limit=limit)
+            name = method if method == "contribution" else "evidence"
+            tile(panel(figure, left, top + _HEAD, side, side), drawn, name)
             for place, (channel, mask) in enumerate(zip(channels[row], masks[row], strict=True), 1):
                 axes = panel(figure, left + place * (side + _GAP), top + _HEAD, side, side)
                 word = words[row][place - 1] if words else None
                 tile(axes, overlay(image, mask), f"{shown(word or 'channel', 14)} {channel}")
         scale = panel(figure, INSET, figure.get_figheight() - 0.36, 2.0, 0.08)
-        meaning = "contribution to the logit, root scale"
-        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), meaning)
+        meaning = "contribution to the logit" if method == "contribution" else method
+        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), f"{meaning}, root scale")
         scale.set_xticks([-limit, 0, limit], ["against", "0", "for"])
         return finish(figure)
 
