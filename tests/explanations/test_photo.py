@@ -84,3 +84,10 @@ def test_more_channels_than_there_are_means_all() -> None:
 def test_an_image_cannot_be_explained_without_sub_networks() -> None:
     with pytest.raises(ConfigError, match="without sub-networks"):
         explain_image(make_network(subnetworks=False), noise(), "a")
+
+
+def test_a_network_in_bfloat16_is_explained() -> None:
+    network = make_network(2, channels=4, dtype=torch.bfloat16)
+    found = explain_image(network, noise(), "a", method="contribution-traced")
+    for array in (found.logits, found.biases, found.masks, found.contributions, found.evidence):
+        assert array.dtype == np.float32

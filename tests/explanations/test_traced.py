@@ -97,3 +97,30 @@ def test_finer_layers_find_what_the_last_one_sees_from_its_middle():
     assert alone[3:6, 3:6].unique().numel() == 1
     assert found.argmax() == 4 * 9 + 4
     torch.testing.assert_close(found.sum(), alone.sum())  # nothing is normalised: both add up
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_block_and_its_activation_are_one_layer(inplace):
+    network = make_network(2, channels=8)
+    network.extractor = nn.Sequential(
+        Branched(8), nn.ReLU(inplace=inplace), nn.Conv2d(8, 8, 1), nn.ReLU()
+    )
+    network.extractor.double().eval()
+    layers = traced._layers(network, draw_images(1))
+    assert len(layers) == 2
+    assert layers[0].min() >= 0
+
+
+class Doubled(nn.Sequential):
+    """A chain that does more than its parts."""
+
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+def test_a_chain_with_a_pass_of_its_own_is_not_taken_apart():
+    network = make_network(2, channels=8)
+    network.extractor = Doubled(*CompactExtractor(8, 1)).double().eval()
+    images = draw_images(2)
+    found = explain(network, images, "contribution-traced")
+    torch.testing.assert_close(found, explain(network, images, "contribution"))

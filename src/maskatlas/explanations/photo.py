@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from maskatlas.errors import ConfigError
 from maskatlas.explanations.methods import explain
@@ -143,7 +144,7 @@ def explain_image(
     spoken = None
     if words is not None:
         scores = dict(zip(network.attributes, output.logits[0].sigmoid().tolist(), strict=True))
-        highest = output.features[0].amax((1, 2)).cpu().numpy()
+        highest = _array(output.features[0].amax((1, 2)))
         spoken = tuple(
             read_words(
                 words,
@@ -158,13 +159,18 @@ def explain_image(
         name=name,
         image=(pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy(),
         attributes=tuple(names[k] for k in order.tolist()),
-        logits=logits.cpu()[order].numpy(),
-        biases=network.subnetworks.bias.detach()[rows].cpu()[order].numpy(),
+        logits=_array(logits.cpu()[order]),
+        biases=_array(network.subnetworks.bias.detach()[rows].cpu()[order]),
         channels=channels.cpu()[order].numpy(),
-        channel_contributions=added[order].numpy(),
-        masks=torch.stack(masks).cpu()[order].numpy(),
-        contributions=contributions.cpu()[order].numpy(),
+        channel_contributions=_array(added[order]),
+        masks=_array(torch.stack(masks).cpu()[order]),
+        contributions=_array(contributions.cpu()[order]),
         method=method,
-        evidence=evidence.cpu()[order].numpy(),
+        evidence=_array(evidence.cpu()[order]),
         words=spoken,
     )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Return it as NumPy has it, which knows no bfloat16."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()

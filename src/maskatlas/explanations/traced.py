@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from maskatlas.explanations.activation import Features, Images, Map, held_gradients
+from maskatlas.explanations.activation import (
+    Features,
+    Images,
+    Map,
+    contribution_map,
+    held_gradients,
+)
 from maskatlas.model import AttributeNetwork
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.ELU, nn.Mish)
@@ -32,8 +38,10 @@ def traced_contribution_map(
     """
     with torch.enable_grad():
         layers = _layers(network, images.detach().clone().requires_grad_())
-    maps = []
     features = layers[-1]
+    if len(layers) == 1:
+        return contribution_map(network, features.detach(), attributes)
+    maps = []
     for slopes in held_gradients(network, features.detach(), attributes):
         carried = slopes.transpose(0, 1)
         found = torch.autograd.grad(
@@ -49,20 +57,25 @@ def traced_contribution_map(
 
 def _layers(network: AttributeNetwork, images: Images) -> list[Features]:
     """Return what each layer with as many positions as the features gives, these last."""
-    given = [network.normalised(images)]
-    ends = []
+    features = network.normalised(images)
+    ends: list[Features] = []
+    ended = False
     for module in _chain(network.extractor):
-        given.append(module(given[-1]))
-        if isinstance(module, _ACTIVATIONS) or any(module.children()):
-            ends.append(given[-1])
-    features = given[-1]
+        features = module(features)
+        activation = isinstance(module, _ACTIVATIONS)
+        if activation and ended:  # of the block before it
+            ends.pop()
+        ended = activation or any(module.children())
+        if ended:
+            ends.append(features)
     size = features.shape[2:]
     return [end for end in ends if end is not features and end.shape[2:] == size] + [features]
 
 
 def _chain(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the modules that an extractor applies one after the other."""
-    if isinstance(module, nn.Sequential):
+    if type(module).forward is nn.Sequential.forward:
+        assert isinstance(module, nn.Sequential)
         for part in module:
             yield from _chain(part)
     else:
