@@ -77,8 +77,9 @@ def test_what_answers_in_a_way_of_its_own_is_explained_by_autograd() -> None:
     network.__class__ = Doubled
     images = draw_images(2, 16)
     assert "contribution" not in explainers(network)
-    with pytest.raises(ConfigError, match="no masks to show it by"):
-        explain(network, images)
+    for method in ("contribution", "contribution-centred", "contribution-traced", "mask"):
+        with pytest.raises(ConfigError, match=r"a way of its own.*choose one of grad-cam,"):
+            explain(network, images, method)
     features, slopes = activation.feature_gradients(network, images, ["Male", "Smiling"])
     slope = torch.cat(list(slopes), dim=1)
     weight = network.classifier.weight[[1, 0]].detach()

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from maskatlas.config import ModelConfig
 from maskatlas.extractors import build_extractor
-from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, AttributeNetwork, Output, Supervised
+from maskatlas.model import AttributeNetwork, Output, Supervised
 from maskatlas.subnetworks import SubNetworks
 
 
@@ -17,7 +16,7 @@ class ClassifierNetwork(AttributeNetwork):
     """An extractor and one linear layer for each attribute; no sub-networks, no reconstructor.
 
     A network that learns by more than the classifier's cross-entropy (beta L_m) overrides
-    ``forward`` and returns the rest as the output's ``loss``, where it is given labels.
+    ``supervised`` and returns the rest as the ``loss``, where it is given labels.
     """
 
     def __init__(
@@ -38,13 +37,6 @@ class ClassifierNetwork(AttributeNetwork):
             classifier=nn.Linear(config.channels, len(attributes)),
             reconstructor=None,
         )
-
-    def normalised(
-        self, images: Float[Tensor, "batch 3 rows columns"]
-    ) -> Float[Tensor, "batch 3 rows columns"]:
-        """Return what the extractor takes: the weights' type, mean and deviation taken away."""
-        images = (images.to(next(self.parameters()).dtype) - PIXEL_MEAN) / PIXEL_DEVIATION
-        return images.contiguous(memory_format=torch.channels_last)
 
     def classified(
         self, pooled: Float[Tensor, "batch *attribute channel"]

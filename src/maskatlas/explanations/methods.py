@@ -147,6 +147,15 @@ def explain(
 
 
 def _unknown(network: object, method: str, methods: Mapping[str, Explainer]) -> str:
+    if (
+        isinstance(network, AttributeNetwork)
+        and not passes_as_ours(network)
+        and method in (*_OF_FEATURES, *_TRACED)
+    ):
+        return (
+            f"method {method!r}: this network answers in a way of its own, so that it has neither "
+            f"contributions nor masks; choose one of {', '.join(methods)}"
+        )
     if isinstance(network, AttributeNetwork) and method == "contribution-centred":
         return (
             f"method {method!r}: what this network's contributions are on average is not known; "
