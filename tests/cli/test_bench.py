@@ -34,6 +34,7 @@ def test_json_is_all_of_stdout() -> None:
     assert (result["subject"], result["growth"]) == ("heads", [])
     assert {row["name"] for case in result["cases"] for row in case["rows"]} == {
         *("masked_loss", "masked_pool", "masked_pool in plain torch", "loop", "convolution"),
+        "three products alone",
     }
 
 

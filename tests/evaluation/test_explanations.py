@@ -33,11 +33,12 @@ def test_methods_are_those_asked_for_in_that_order() -> None:
     assert chosen_methods(NETWORK, ["all"]) == METHODS
     assert chosen_methods(NETWORK, ["mask", "centre", "mask"]) == ("mask", "centre")
     plain = make_network(2, subnetworks=False)
-    assert chosen_methods(plain, None)[:3] == (
-        *("contribution", "contribution-centred", "grad-cam"),
+    assert chosen_methods(plain, None)[:4] == (
+        *("contribution", "contribution-centred", "contribution-traced", "grad-cam"),
     )
     with pytest.raises(
-        ConfigError, match=r"expected some of contribution, contr.*-centred, grad-cam.*found 'mask'"
+        ConfigError,
+        match=r"expected some of contribution, contr.*-centred, contr.*-traced, grad.*found 'mask'",
     ):
         chosen_methods(plain, ["mask"])
     with pytest.raises(ConfigError, match="found none"):
