@@ -9,10 +9,23 @@ from PIL import Image
 from command_line import KEPT, call
 from maskatlas.cli.explain import file_name, free_name, named_attributes
 from maskatlas.config import PRESETS, dump_toml
-from maskatlas.explanations import explain_image
+from maskatlas.explanations import ImageExplanation, explain_image
 from maskatlas.figures import encoded, explain_picture
 from maskatlas.model import AttributeNetwork
 from networks import make_network
+
+
+def picture(shown: ImageExplanation, evidence: np.ndarray, method: str) -> bytes:
+    figure = explain_picture(
+        shown.image,
+        shown.attributes,
+        shown.scores,
+        evidence=evidence,
+        method=method,
+        channels=shown.channels,
+        masks=shown.masks,
+    )
+    return encoded(figure, "png")
 
 
 def test_a_picture_and_the_numbers_of_each_image(
@@ -26,15 +39,8 @@ def test_a_picture_and_the_numbers_of_each_image(
     network = AttributeNetwork.from_pretrained(run / "model")
     expected = explain_image(network, Image.open(photos[0]), str(photos[0]))
     assert json.loads((out / "a.json").read_text()) == expected.to_json()
-    figure = explain_picture(
-        expected.image,
-        expected.attributes,
-        expected.scores,
-        evidence=expected.contributions,
-        channels=expected.channels,
-        masks=expected.masks,
-    )
-    assert (out / "a.png").read_bytes() == encoded(figure, "png")
+    drawn = picture(expected, expected.contributions, "contribution")
+    assert (out / "a.png").read_bytes() == drawn
 
 
 def test_the_evidence_is_mapped_by_the_method_asked_for(
@@ -47,16 +53,8 @@ def test_the_evidence_is_mapped_by_the_method_asked_for(
         network, Image.open(photos[0]), str(photos[0]), method="contribution-traced"
     )
     assert json.loads((tmp_path / "a.json").read_text()) == expected.to_json()
-    figure = explain_picture(
-        expected.image,
-        expected.attributes,
-        expected.scores,
-        evidence=expected.evidence,
-        method="contribution-traced",
-        channels=expected.channels,
-        masks=expected.masks,
-    )
-    assert (tmp_path / "a.png").read_bytes() == encoded(figure, "png")
+    drawn = picture(expected, expected.evidence, "contribution-traced")
+    assert (tmp_path / "a.png").read_bytes() == drawn
     answer = call(*words, "contribution-trased")
     assert answer.code == 2
     assert "did you mean contribution-traced?" in answer.err

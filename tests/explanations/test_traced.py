@@ -65,6 +65,13 @@ class Branched(nn.Module):
         return self.left(images) + self.right(images)
 
 
+class Signed(Branched):
+    """A block whose output has both signs."""
+
+    def forward(self, images):
+        return self.left(images) - self.right(images)
+
+
 def test_an_extractor_that_is_no_chain_gives_the_contribution():
     network = make_network(2, channels=8)
     network.extractor = Branched(8).double().eval()
@@ -109,6 +116,18 @@ def test_a_block_and_its_activation_are_one_layer(inplace):
     layers = traced._layers(network, draw_images(1))
     assert len(layers) == 2
     assert layers[0].min() >= 0
+
+
+def test_an_activation_in_place_changes_no_map():
+    network, images = make_network(2, channels=8), draw_images(2)
+    block, last = Signed(8).double().eval(), nn.Conv2d(8, 8, 1)
+    assert block(network.normalised(images)).min() < 0
+    maps = []
+    for inplace in (False, True):
+        chain = nn.Sequential(block, nn.ReLU(inplace=inplace), last, nn.ReLU())
+        network.extractor = chain.double().eval()
+        maps.append(explain(network, images, "contribution-traced"))
+    torch.testing.assert_close(*maps)
 
 
 class Doubled(nn.Sequential):

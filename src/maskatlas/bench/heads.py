@@ -151,13 +151,14 @@ def in_float64(inputs: Inputs) -> Truth:
 def forms(inputs: Inputs, truth: Truth, precision: str, *, compiled: bool) -> list[Form]:
     """Return all ways of doing it, each run once and held against the truth.
 
+    Beside them stands a lower bound, which computes nothing of use: as many operations as the
+    three products take that loss and gradient cannot do without.
+
     Args:
         inputs: In float32.
         truth: Of these inputs.
         precision: `float32` or `bfloat16`; under the latter, autocast is on for all of them.
         compiled: Whether the convolution is measured under torch.compile too.
-
-    One of them is none: the three products that no form can do without, and nothing else.
     """
     inputs = inputs.with_maps_for(precision)
     by_hand: dict[str, Pooling] = {"loop": loop, "convolution": one_convolution}
@@ -166,7 +167,7 @@ def forms(inputs: Inputs, truth: Truth, precision: str, *, compiled: bool) -> li
         by_hand["compiled convolution"] = torch.compile(one_convolution, dynamic=False)
     ours = own_forms(inputs, truth, precision)
     found = [_checked(name, call, truth, TOLERANCE[precision]) for name, call in ours.items()]
-    found.append(Form("three products alone", _products(inputs), note="no form: what these take"))
+    found.append(Form("three products alone", _products(inputs), note="a lower bound, not a form"))
     lack = _lack_of_memory(inputs)
     for name, pooling in by_hand.items():
         call = _by_autograd(pooling, inputs, truth, precision)

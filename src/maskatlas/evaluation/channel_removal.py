@@ -112,15 +112,14 @@ def channel_faithfulness(
         precision="float32",
         title="channels, one by one" if given.progress else None,
     )
-    drops = effects._asdict()
     return ChannelFaithfulness(
         attributes=network.attributes,
         images=len(sample),
         removals=_removals(given, sample, _orders(readings, given.seed), steps),
         agreement={
-            f"{reading}-{kind}": spearman(values, drop)
+            f"{reading}-{kind}": spearman(values, effect)
             for reading, values in readings.items()
-            for kind, drop in drops.items()
+            for kind, effect in effects._asdict().items()
         },
         completeness_error=completeness_error(network, images, sample),
     )

@@ -199,7 +199,7 @@ def held_gradients(
             continue
         weight = heads.weight.detach()[network.attribute_indices(some)][:, :, None, None]
         with torch.no_grad():
-            masks = torch.cat([network.masks(features, [name]) for name in some], dim=1)
+            masks = network.masks(features, some)
         yield weight.to(features.dtype) * (heads.offset + masks) / _positions(features)
 
 

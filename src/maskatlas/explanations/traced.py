@@ -26,8 +26,9 @@ def traced_contribution_map(
 ) -> Map:
     """Return the mean over layers of sum_c f^l_cu dS / df^l_cu, S the sum of the contributions.
 
-    The layers l are those of the extractor whose map has as many positions as the features, the
-    features themselves among them: there the summand is the contribution. Masks are held as they
+    A layer ends with an activation function or a block. The layers l are those of the extractor
+    whose map has as many positions as the features, the last one included: its map is the features,
+    and its summand the contribution. Masks are held as they
     are, so that S is linear in the features; earlier layers share it out by their gradients, as
     HiResCAM (Draelos and Carin 2020) does at one layer, and several layers are joined as in
     LayerCAM (Jiang et al. 2021). Normalisation has constants that no earlier feature accounts for,
