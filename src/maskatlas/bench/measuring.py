@@ -16,6 +16,11 @@ Call = Callable[[], object]
 _Name = TypeVar("_Name", bound=Hashable)
 
 
+LEAST_SECONDS = 0.05
+"""That a call is repeated for in a round, so that a short one finds caches as it left them and not
+as what ran before did."""
+
+
 class Clock(NamedTuple):
     """What time is taken by."""
 
@@ -51,7 +56,9 @@ class Timing:
 
 
 def interleaved(calls: Mapping[_Name, Call], rounds: int, clock: Clock) -> dict[_Name, Timing]:
-    """Time each call once in every round, so that another program slows all alike.
+    """Time each call in every round, so that another program slows all alike.
+
+    A call that takes less than `LEAST_SECONDS` is repeated for so long, and its mean counts.
 
     Args:
         calls: By name; warm already.
@@ -61,9 +68,12 @@ def interleaved(calls: Mapping[_Name, Call], rounds: int, clock: Clock) -> dict[
     seconds: dict[_Name, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            start = clock.read()
-            call()
-            seconds[name].append(clock.read() - start)
+            start, taken, times = clock.read(), 0.0, 0
+            while taken < LEAST_SECONDS:
+                call()
+                times += 1
+                taken = clock.read() - start
+            seconds[name].append(taken / times)
     return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
 
 

@@ -265,23 +265,20 @@ class _MaskedLoss(torch.autograd.Function):
         shares = (factor / images for factor in (binary, mask_l1, contribution_l1))
         head = Head(head_weight, head_bias, labels, *shares)
         with torch.autocast("cpu", enabled=False):
-            logits, pooled, mask_mean, gradients = cpu.loss_and_gradients(problem, head)
-            loss = head.binary * cross_entropy(logits, labels) + head.mask_l1 * mask_mean.sum()
-            slopes = head.binary * (logits.sigmoid() - labels).nan_to_num()
-            of_weight = torch.einsum("bk,bkc->kc", slopes, pooled)
-            if contribution_l1:
-                sizes = pooled.abs().sum(0)
-                loss = loss + head.contribution_l1 * (sizes * head_weight.abs()).sum()
-                of_weight += head.contribution_l1 * sizes * head_weight.sign()
-        of_weight = of_weight.to(head_weight.dtype)
-        ctx.save_for_backward(*gradients, of_weight, slopes.sum(0).to(head_bias.dtype))
-        ctx.mark_non_differentiable(logits, pooled, mask_mean)
-        return loss, logits, pooled, mask_mean
+            found = cpu.loss_and_gradients(problem, head)
+        ctx.save_for_backward(
+            *found.gradients,
+            found.of_head_weight.to(head_weight.dtype),
+            found.of_head_bias.to(head_bias.dtype),
+        )
+        ctx.mark_non_differentiable(*found[1:4])
+        ctx.set_materialize_grads(False)
+        return found[:4]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, arriving: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, arriving: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
-        if arriving != 1:
+        if arriving.item() != 1:
             gradients = [None if one is None else one * arriving.to(one.dtype) for one in gradients]
         return (*gradients, *(None,) * 6)

@@ -10,6 +10,28 @@
 
 static double sign_of(double x) { return (x > 0) - (x < 0); }
 
+static double dot_product(const float *a, const float *b, int64_t count) {
+    double sums[LANES] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int64_t lane = 0; lane < LANES; lane++)
+            sums[lane] += (double)a[i + lane] * b[i + lane];
+    for (; i < count; i++) sum += (double)a[i] * b[i];
+    for (int64_t lane = 0; lane < LANES; lane++) sum += sums[lane];
+    return sum;
+}
+
+/* The gradient of one image's loss by its logit; an unknown label counts nowhere. */
+static double slope_of_logit(const struct Problem *problem, double logit, double label) {
+    return isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - label);
+}
+
+/* -log sigmoid(z) where the label is 1 and -log sigmoid(-z) where it is 0, no digit lost. */
+static double cross_entropy(double logit, double label) {
+    double against = label == 1 ? -logit : logit;
+    return isnan(label) ? 0 : fmax(against, 0) + log1p(exp(-fabs(against)));
+}
+
 /* From an attribute's pooled features of one image: its logit, and what arrives at p and q. */
 static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_t image,
                    int64_t place) {
@@ -18,18 +40,18 @@ static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_
     const float *pooled = problem->pooled + at * call->channels;
     const float *weight = problem->head_weight + k * call->channels;
     float *arriving = tile->arriving + place * 2 * call->columns;
-    double logit = problem->head_bias[k];
-    for (int64_t c = 0; c < call->channels; c++) logit += (double)weight[c] * pooled[c];
+    double logit = problem->head_bias[k] + dot_product(weight, pooled, call->channels);
     problem->logits[at] = (float)logit;
-    double label = problem->labels[at], share = 1.0 / (double)problem->positions;
-    double slope = isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - label);
+    double share = 1.0 / (double)problem->positions;
+    double slope = slope_of_logit(problem, logit, problem->labels[at]);
     float by_logit = (float)(slope * share), by_mask = (float)(problem->mask_l1 * share);
     float by_size = (float)(problem->contribution_l1 * share);
     for (int64_t c = 0; c < call->columns; c += LANES, arriving += 2 * LANES)
         for (int64_t i = 0; i < LANES; i++) {
             int real = c + i < call->channels;
-            float sign = real ? (float)sign_of((double)weight[c + i] * pooled[c + i]) : 0;
-            arriving[i] = real ? (by_logit + by_size * sign) * weight[c + i] : 0;
+            float weighed = real ? weight[c + i] : 0;
+            float sign = by_size && real ? (float)sign_of((double)weighed * pooled[c + i]) : 0;
+            arriving[i] = (by_logit + by_size * sign) * weighed;
             arriving[LANES + i] = real ? by_mask : 0;
         }
 }
@@ -128,4 +150,36 @@ static void fused_task(const struct Call *call, struct Tile *tile, int64_t chunk
             write_rows(&problem->guide_gradient, problem->positions, first, count, guide_sums,
                        call->guide_row);
     }
+}
+
+/* Of one attribute, when all images are pooled: its loss, and the gradients of its classifier. */
+static void reduce_head(const struct Call *call, struct Tile *tile, int64_t k) {
+    const struct Problem *problem = call->problem;
+    const float *weight = problem->head_weight + k * call->channels;
+    float *by_slopes = tile->arriving, *sizes = by_slopes + call->columns;
+    float *masks = sizes + call->columns; /* the place of two images' p and q, or more, is theirs */
+    memset(by_slopes, 0, 3 * call->columns * 4);
+    double loss = 0, of_bias = 0;
+    for (int64_t image = 0; image < problem->images; image++) {
+        int64_t at = image * problem->attributes + k;
+        const float *pooled = problem->pooled + at * call->channels;
+        const float *mask_mean = problem->mask_mean + at * call->channels;
+        double logit = problem->logits[at], label = problem->labels[at];
+        double slope = slope_of_logit(problem, logit, label);
+        loss += problem->binary * cross_entropy(logit, label);
+        of_bias += slope;
+        for (int64_t c = 0; c < call->channels; c++) {
+            by_slopes[c] += (float)slope * pooled[c];
+            sizes[c] += fabsf(pooled[c]);
+            masks[c] += mask_mean[c];
+        }
+    }
+    float *of_weight = problem->head_weight_gradient + k * call->channels;
+    for (int64_t c = 0; c < call->channels; c++) {
+        double size = problem->contribution_l1 * sizes[c];
+        loss += problem->mask_l1 * masks[c] + size * fabs(weight[c]);
+        of_weight[c] = (float)(by_slopes[c] + size * sign_of(weight[c]));
+    }
+    call->losses[k] = loss;
+    problem->head_bias_gradient[k] = (float)of_bias;
 }

@@ -58,10 +58,12 @@ static void work(void *argument) {
         int64_t done = call->pass == FORWARD ? 0 : count, next = first + count;
         int64_t next_count = smaller(call->chunk, attributes - next);
         while ((task = next_task(counter)) < done + next_count) {
-            if (task < done)
-                reduce_attribute(call, first + task, task);
-            else
+            if (task >= done) {
                 pack_attribute(call, next + task - done, task - done);
+                continue;
+            }
+            reduce_attribute(call, first + task, task);
+            if (call->pass == FUSED) reduce_head(call, &tile, first + task);
         }
         if (next_count == 0) break;
         wait_for_all(call);
@@ -117,6 +119,9 @@ static int run(const struct Problem *problem, enum Pass pass) {
         problem->team(work, &call, (unsigned)problem->threads, 0);
     else
         run_on_own_threads(&call);
+    double loss = 0;
+    for (int64_t k = 0; pass == FUSED && k < problem->attributes; k++) loss += call.losses[k];
+    if (pass == FUSED) *problem->loss = (float)loss;
     free(memory);
     return 0;
 }

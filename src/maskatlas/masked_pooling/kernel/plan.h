@@ -33,6 +33,7 @@ struct Call {
     float *arriving;                       /* p, q: [k image + 1 vector 2 LANES], the last 0 */
     float *weight_parts, *bias_parts;      /* [segment k channel guide], [segment k column] */
     float *feature_sums, *guide_sums;      /* df and dg so far: [row column] */
+    double *losses;                        /* fused: [k], each attribute's share of the loss */
     char *scratch;
     size_t scratch_bytes;
     atomic_long *counters, workers;
@@ -155,6 +156,7 @@ static void lay_out(struct Call *call, char *memory, size_t *bytes) {
             call->guide_sums = call->shared ? call->feature_sums
                                             : (float *)take(&memory, rows * call->guide_row * 4);
     }
+    if (call->pass == FUSED) call->losses = (double *)take(&memory, problem->attributes * 8);
     tile_of(call, memory, &call->scratch_bytes);
     call->scratch = take(&memory, problem->threads * call->scratch_bytes);
     call->counters = (atomic_long *)take(&memory, call->counter_count * sizeof(atomic_long));

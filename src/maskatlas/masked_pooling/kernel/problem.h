@@ -24,8 +24,10 @@ struct Problem {
     /* Of a fused call alone: */
     const float *head_weight, *head_bias; /* [attribute channel], [attribute] */
     const float *labels;                  /* [image attribute]: 0, 1 or not a number */
-    float *logits;                        /* [image attribute]: a result */
     double binary, mask_l1, contribution_l1; /* weights in the loss, of each image */
+    float *logits;                        /* [image attribute]: results, like the next three */
+    float *loss;                          /* one number */
+    float *head_weight_gradient, *head_bias_gradient; /* [attribute channel], [attribute] */
     int64_t threads;
     void (*team)(void (*)(void *), void *, unsigned, unsigned); /* GOMP_parallel, or NULL */
     void (*barrier)(void);                                      /* GOMP_barrier, or NULL */
