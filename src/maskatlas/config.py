@@ -131,6 +131,9 @@ class TrainConfig(Section):
     """Decoupled weight decay, on weights of two and more dimensions."""
     warmup: Share = 0.05
     """Share of all steps over which the learning rate rises from 0."""
+    pretraining: Decay = 0.0
+    """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; the
+    sub-networks then begin as that classifier, and the reconstructor joins. Only with both heads."""
     clip: Rate = 5.0
     """Largest norm of the gradient."""
     ema: Decay = 0.999
@@ -178,7 +181,7 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(
         preset="celeba-64",
         model=ModelConfig(mask_rank=32, mask_context=True),
-        train=TrainConfig(epochs=20),
+        train=TrainConfig(epochs=20, pretraining=0.5),
     ),
     "demo": Config(
         preset="demo",

@@ -146,16 +146,18 @@ class AttributeNetwork(nn.Module):
 
         Args:
             images: As for :meth:`forward`.
-            supervision: In training, the labels; None gives no loss.
+            supervision: In training, the labels; None gives no loss. In pretraining, neither
+                sub-networks nor reconstructor compute anything.
         """
         features = self.extractor(self.normalised(images))
         answers = multilabel = reconstruction = None
-        if self.subnetworks is not None:
+        alone = supervision is not None and supervision.pretraining
+        if self.subnetworks is not None and not alone:
             answers = self.subnetworks(features, supervision)
         if self.classifier is not None:
             mean = features.mean((2, 3), dtype=self.classifier.weight.dtype)
             multilabel = nn.functional.linear(mean, self.classifier.weight, self.classifier.bias)
-        if self.reconstructor is not None:
+        if self.reconstructor is not None and not alone:
             reconstruction = self.reconstructor(features, images.shape[2:])
         output = Output(
             logits=None if answers is None else answers.logits,

@@ -24,6 +24,7 @@ from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import AttributeNetwork, Output, Supervised
 from maskatlas.subnetworks import Supervision
 
+_JOINING = ("subnetworks.", "reconstructor.")  # what does not learn in pretraining
 MOST_NAMES = 64
 """Images that an error names."""
 
@@ -63,18 +64,15 @@ class Optimization:
         self.steps_per_epoch = len(images) // self.batch_size
         self.total = self.steps_per_epoch * config.train.epochs
         self.number = 0
+        both = network.subnetworks is not None and network.classifier is not None
+        self.pretraining = int(config.train.pretraining * self.total) if both else 0
         self.dtype = torch.float64 if config.train.precision == "float64" else torch.float32
         self.network = network.to(device, self.dtype).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
         self.optimizer = _adamw(self.network, config.train)
         self._order: tuple[int, Int64[Tensor, " image"]] | None = None
-        self._parallel: nn.Module = _SupervisedPass(self.network)
-        if processes > 1:
-            devices = [device] if device.type == "cuda" else None
-            self._parallel = DistributedDataParallel(
-                self._parallel, devices, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
+        self._phase: tuple[bool, nn.Module] | None = None
 
     @property
     def epoch(self) -> int:
@@ -87,7 +85,7 @@ class Optimization:
         Raises:
             TrainingError: The loss or its gradient is not finite; no weight has been changed then.
         """
-        indices = self._indices()
+        indices, pretraining = self._indices(), self.number < self.pretraining
         batch = self.images.batch(indices[self.part])
         images = self._moved(batch.images).to(self.dtype) / 255
         labels = batch.labels.to(self.device, self.dtype)
@@ -97,10 +95,11 @@ class Optimization:
             self.config.loss.mask_l1,
             regions=None if batch.regions is None else self._moved(batch.regions),
             identities=None if batch.identities is None else batch.identities.to(self.device),
+            pretraining=pretraining,
         )
         self.network.train()
         with autocast(self.device, self.config.train.precision):
-            supervised: Supervised = self._parallel(images, supervision)
+            supervised: Supervised = self._pass(pretraining)(images, supervision)
         output, loss = supervised
         terms = loss_terms(output, images, labels, self.config.loss, loss=loss)
         self._check("the loss", distributed.mean(terms.total), indices)
@@ -113,8 +112,26 @@ class Optimization:
             group["lr"] = rate
         self.optimizer.step()
         self._average()
+        for network in (self.network, self.averaged) if pretraining else ():
+            assert network.subnetworks is not None and network.classifier is not None
+            network.subnetworks.follow(network.classifier)
         self.number += 1
         return terms, output
+
+    def _pass(self, pretraining: bool) -> nn.Module:
+        """Return the pass of training; DistributedDataParallel must know which parts learn."""
+        if self._phase is None or self._phase[0] != pretraining:
+            for part in (self.network.subnetworks, self.network.reconstructor):
+                if part is not None:
+                    part.requires_grad_(not pretraining)
+            supervised: nn.Module = _SupervisedPass(self.network)
+            if distributed.world_size() > 1:
+                devices = [self.device] if self.device.type == "cuda" else None
+                supervised = DistributedDataParallel(
+                    supervised, devices, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
+            self._phase = pretraining, supervised
+        return self._phase[1]
 
     def _moved(
         self, layers: UInt8[Tensor, "batch layer size size"]
@@ -152,15 +169,21 @@ class Optimization:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Move the averaged weights and buffers towards the current ones."""
+        """Move the averaged weights and buffers towards the current ones.
+
+        In the beginning the average forgets faster, for parts that join later from then on.
+        """
         if self.averaged is self.network:
             return
-        decay = min(self.config.train.ema, (1 + self.number) / (10 + self.number))
         average, current = self.averaged.state_dict(), self.network.state_dict()
         floating = [name for name, tensor in average.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_(
-            [average[name] for name in floating], [current[name] for name in floating], 1 - decay
-        )
+        for joins in (False, True):
+            steps = max(0, self.number - self.pretraining) if joins else self.number
+            decay = min(self.config.train.ema, (1 + steps) / (10 + steps))
+            if names := [name for name in floating if name.startswith(_JOINING) == joins]:
+                torch._foreach_lerp_(
+                    [average[name] for name in names], [current[name] for name in names], 1 - decay
+                )
         for name in average.keys() - floating:
             average[name].copy_(current[name])
 

@@ -28,6 +28,8 @@ class Supervision(NamedTuple):
     """Where each attribute is, for those who asked: 1 inside, 0 outside, 255 unknown."""
     identities: Int64[Tensor, " batch"] | None = None
     """Who or what each image shows, for those who asked; -1 unknown."""
+    pretraining: bool = False
+    """Whether extractor and multi-label classifier learn alone."""
 
 
 class Answers(NamedTuple):
@@ -105,6 +107,17 @@ class SubNetworks(nn.Module):
         def __call__(  # noqa: D102
             self, features: Tensor, supervision: Supervision | None = None
         ) -> Answers: ...
+
+    @torch.no_grad()
+    def follow(self, classifier: nn.Linear) -> None:
+        """Answer as a linear classifier on the mean of f does, to float precision.
+
+        Every mask is one half: W^k = 0, b^k = 0; w^k is the classifier's by offset + 1/2.
+        """
+        self.mask_weight.zero_()
+        self.mask_bias.zero_()
+        self.weight.copy_(classifier.weight / (self.offset + 0.5))
+        self.bias.copy_(classifier.bias)
 
     def masks(
         self,

@@ -21,7 +21,7 @@ from maskatlas.training_data import open_data
 _LOG = logging.getLogger(__name__)
 
 STEPS = 8
-"""Steps that are timed, after one that is not; their median counts."""
+"""Steps of each kind that are timed, after one that is not; their median counts."""
 VALIDATED = 128
 """Images on which validation is timed."""
 
@@ -62,12 +62,18 @@ def within_minutes(config: Config, minutes: float, build: Build, pack: Pack) -> 
 
 
 def _seconds_of_a_step(optimization: Optimization) -> float:
-    """Return how long a step takes."""
-    optimization.step()
+    """Return how long a step takes, of pretraining and after it, by how many there are of each."""
+    alone = optimization.pretraining / optimization.total
+    kinds = ((0, alone), (optimization.pretraining, 1 - alone))
+    return sum(share * _seconds_at(optimization, number) for number, share in kinds if share)
+
+
+def _seconds_at(optimization: Optimization, number: int) -> float:
+    """Return how long the step of this number takes."""
     seconds = []
-    for _ in range(STEPS):
-        optimization.number = 0
+    for _ in range(1 + STEPS):
+        optimization.number = number
         started = time.perf_counter()
         optimization.step()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+    return statistics.median(seconds[1:])

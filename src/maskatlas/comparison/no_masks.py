@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskatlas.comparison.networks import refit
 from maskatlas.config import ModelConfig
@@ -36,6 +36,12 @@ class UnmaskedSubNetworks(SubNetworks):
         pooled = mean[:, None].expand(-1, len(self.weight), -1)
         logits = mean @ self.weight.T + self.bias
         return Answers(logits, pooled, torch.zeros_like(pooled), loss=None)
+
+    @torch.no_grad()
+    def follow(self, classifier: nn.Linear) -> None:
+        """Answer as a linear classifier on the mean of f does."""
+        self.weight.copy_(classifier.weight / self.offset)
+        self.bias.copy_(classifier.bias)
 
     def masks(
         self,
