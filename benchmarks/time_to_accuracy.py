@@ -28,14 +28,18 @@ from maskatlas.training_data import open_data
 
 
 def configured(network: str, path: str, epochs: int) -> Config:
-    """Return the preset as it is, or with masks of full rank."""
+    """Return the preset as it is, or with masks of full rank from the first step."""
     preset = PRESETS["celeba-64"]
     full = replace(preset.model, mask_rank=0, mask_context=False)
     return replace(
         preset,
         data=replace(preset.data, path=path),
         model=preset.model if network == "preset" else full,
-        train=replace(preset.train, epochs=epochs),
+        train=replace(
+            preset.train,
+            epochs=epochs,
+            pretraining=preset.train.pretraining if network == "preset" else 0.0,
+        ),
     )
 
 

@@ -42,6 +42,14 @@ def prepared(config: Config) -> Optimization:
     return Optimization(config, build_network(config.model, images.data.attributes), images, CPU)
 
 
+def as_classifier(state: dict[str, torch.Tensor]) -> None:
+    """Sub-networks whose masks are one half, and that answer what the classifier does."""
+    for name in ("mask_weight", "mask_bias"):
+        state[f"subnetworks.{name}"] = torch.zeros_like(state[f"subnetworks.{name}"])
+    state["subnetworks.weight"] = state["classifier.weight"] / 1.5
+    state["subnetworks.bias"] = state["classifier.bias"]
+
+
 @given(
     total=st.integers(1, 300),
     warmup=st.floats(0, 1),
@@ -57,11 +65,20 @@ def test_the_learning_rate_rises_and_falls_as_its_twin(
     assert min(rates) > 0
 
 
-def test_steps_are_those_of_the_plain_twin() -> None:
+@pytest.mark.parametrize("alone", [0, 2])
+def test_steps_are_those_of_the_plain_twin(alone: int) -> None:
     config = small_config(
-        batch=8, epochs=1, precision="float64", clip=0.5, weight_decay=0.3, ema=0.15, warmup=0.3
+        batch=8,
+        epochs=1,
+        precision="float64",
+        pretraining=alone / 10 + 0.01,
+        clip=0.5,
+        weight_decay=0.3,
+        ema=0.15,
+        warmup=0.3,
     )
     ours = prepared(config)
+    assert ours.pretraining == alone
     network, average = copy.deepcopy(ours.network), copy.deepcopy(ours.averaged).state_dict()
     twins = {
         name: AdamW(0.3 if parameter.ndim > 1 else 0.0)
@@ -77,15 +94,30 @@ def test_steps_are_those_of_the_plain_twin() -> None:
             batch.images, seed=0, step=number, batch=8, part=slice(0, 8), flip=True, shift=1
         )
         shown = pixels.double() / 255
-        loss = loss_terms(network(shown), shown, batch.labels.double(), config.loss).total
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        told = network(shown)
+        if number < alone:
+            told = told._replace(logits=None, mask_mean=None, reconstruction=None)
+        loss = loss_terms(told, shown, batch.labels.double(), config.loss).total
+        learning = {
+            name: parameter
+            for name, parameter in network.named_parameters()
+            if number >= alone or name.startswith(("extractor.", "classifier."))
+        }
+        gradients = torch.autograd.grad(loss, list(learning.values()))
         norms.append(torch.cat([g.flatten() for g in gradients]).norm())
         few = clipped(gradients, 0.5)
         with torch.no_grad():
-            for (name, parameter), gradient in zip(network.named_parameters(), few, strict=True):
+            for (name, parameter), gradient in zip(learning.items(), few, strict=True):
                 parameter.copy_(twins[name].updated(parameter, gradient, rates[number]))
-        state = network.state_dict()
-        average = {k: averaged(average[k], state[k], number, 0.15) for k in state}
+        state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        for name in state:
+            late = alone if name.startswith(("subnetworks.", "reconstructor.")) else 0
+            since = max(0, number - late)
+            average[name] = averaged(average[name], state[name], since, 0.15)
+        if number < alone:
+            as_classifier(state)
+            as_classifier(average)
+            network.load_state_dict(state)
     assert min(norms) > 0.5  # the gradient was clipped
     torch.testing.assert_close(ours.network.state_dict(), state, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(ours.averaged.state_dict(), dict(average), rtol=1e-9, atol=1e-11)
@@ -121,8 +153,37 @@ def test_without_an_average_the_network_is_its_own() -> None:
     ours.step()
 
 
-def test_restored_it_goes_on_to_the_very_same_weights() -> None:
-    config = small_config()
+def test_in_pretraining_the_sub_networks_answer_as_the_classifier() -> None:
+    ours = prepared(small_config(pretraining=0.5))
+    before = {name: p.detach().clone() for name, p in ours.network.named_parameters()}
+    terms, output = ours.step()
+    assert output.logits is output.mask_mean is output.reconstruction is None
+    assert terms.total == terms.multilabel
+    shown = torch.rand(4, 3, 16, 16)
+    for network in (ours.network.eval(), ours.averaged):
+        told = network(shown)
+        torch.testing.assert_close(told.logits, told.multilabel_logits)
+    now = dict(ours.network.named_parameters())
+    assert torch.equal(
+        now["reconstructor.layers.0.weight"], before["reconstructor.layers.0.weight"]
+    )
+    for _ in range(ours.pretraining):
+        ours.step()
+    assert ours.number == ours.pretraining + 1
+    assert all(p.grad is not None for p in ours.network.parameters())
+    told = ours.averaged(shown)
+    assert not torch.allclose(told.logits, told.multilabel_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [{"multilabel": False}, {"subnetworks": False}])
+def test_a_network_with_one_kind_of_head_has_no_pretraining(parts: dict[str, bool]) -> None:
+    config = small_config(pretraining=0.5)
+    assert prepared(replace(config, model=replace(config.model, **parts))).pretraining == 0
+
+
+@pytest.mark.parametrize("alone", [0, 2, 5])
+def test_restored_it_goes_on_to_the_very_same_weights(alone: int) -> None:
+    config = small_config(pretraining=alone / 15 + 0.01)
     ours, theirs = prepared(config), prepared(config)
     for _ in range(3):
         ours.step()

@@ -110,6 +110,19 @@ def test_labels_bring_the_loss_and_change_no_result(parts: dict) -> None:
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.parametrize("parts", VARIANTS)
+def test_sub_networks_that_follow_a_classifier_answer_what_it_does(parts: dict) -> None:
+    network, images = make_network(**parts), draw_images(2, 16)
+    before = network(images)
+    network.subnetworks.follow(network.classifier)
+    after = network(images)
+    assert not torch.allclose(before.logits, after.logits)
+    torch.testing.assert_close(after.logits, before.multilabel_logits, rtol=1e-10, atol=1e-12)
+    assert (after.mask_mean == 0.5).all()
+    shares = network.contributions(after.features).sum((2, 3, 4))
+    torch.testing.assert_close(shares, after.logits - network.classifier.bias)
+
+
 def test_what_masks_are_computed_from_follows_the_configuration() -> None:
     def built(**parts: object) -> SubNetworks:
         return build_subnetworks(ModelConfig(channels=8, **parts), 2)

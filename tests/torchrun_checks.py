@@ -64,9 +64,9 @@ def normalisation(folder: Path, rank: int) -> dict[str, Tensor]:
     }
 
 
-def gradients() -> dict[str, Tensor]:
+def gradients(**train: float) -> dict[str, Tensor]:
     """Of one step in float32."""
-    config = small_config()
+    config = small_config(**train)
     data = open_data(config).training
     torch.manual_seed(0)
     network = build_network(config.model, data.attributes)
@@ -116,6 +116,7 @@ def check(folder: Path) -> None:
     results: dict[str, Any] = {"collectives": collectives(rank)}
     save_file(normalisation(folder, rank), folder / f"normalisation-{rank}.safetensors")
     save_file(gradients(), folder / f"gradients-{rank}.safetensors")
+    save_file(gradients(pretraining=0.5), folder / f"pretraining-{rank}.safetensors")
 
     writes = Writes(folder / "runs")
     trained, whole = str(folder / "runs" / "trained"), str(folder / "runs" / "whole")

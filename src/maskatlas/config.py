@@ -132,8 +132,8 @@ class TrainConfig(Section):
     warmup: Share = 0.05
     """Share of all steps over which the learning rate rises from 0."""
     pretraining: Decay = 0.0
-    """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; the
-    sub-networks then begin as that classifier, and the reconstructor joins. Only with both heads."""
+    """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; then
+    the sub-networks join, beginning as that classifier, and the reconstructor. For both heads."""
     clip: Rate = 5.0
     """Largest norm of the gradient."""
     ema: Decay = 0.999

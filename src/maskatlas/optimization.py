@@ -113,7 +113,8 @@ class Optimization:
         self.optimizer.step()
         self._average()
         for network in (self.network, self.averaged) if pretraining else ():
-            assert network.subnetworks is not None and network.classifier is not None
+            assert network.subnetworks is not None
+            assert network.classifier is not None
             network.subnetworks.follow(network.classifier)
         self.number += 1
         return terms, output

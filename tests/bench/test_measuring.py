@@ -4,6 +4,7 @@ import time
 import pytest
 import torch
 
+from maskatlas.bench import measuring
 from maskatlas.bench.measuring import (
     Clock,
     Timing,
@@ -48,6 +49,17 @@ def test_forms_run_in_turn_and_each_is_timed_by_itself():
     timings = interleaved(calls, 3, Clock("made up", lambda: now[0]))
     assert order == ["a", "b"] * 3
     assert timings == {"a": Timing((1.0,) * 3), "b": Timing((5.0,) * 3)}
+
+
+def test_short_calls_are_repeated_and_their_mean_counts(monkeypatch):
+    monkeypatch.setattr(measuring, "LEAST_SECONDS", 10.0)
+    now, lengths = [0.0], iter([1.0, 4.0, 2.0, 4.0, 3.0, 9.0, 50.0])
+
+    def call() -> None:
+        now[0] += next(lengths)
+
+    (timing,) = interleaved({"a": call}, 3, Clock("made up", lambda: now[0])).values()
+    assert timing == Timing((11 / 4, 12 / 2, 50.0))
 
 
 def test_one_thread_takes_the_processors_time_and_more_the_walls():

@@ -49,6 +49,19 @@ def test_whole_steps_of_every_network_are_measured_in_turn(taken):
     assert all(running.number == rounds * TINY.steps for running in taken)
 
 
+def test_steps_of_pretraining_are_measured_where_the_preset_has_them(taken, monkeypatch):
+    short = replace(PRESETS["demo"].train, pretraining=0.3)
+    monkeypatch.setitem(PRESETS, "demo", replace(PRESETS["demo"], train=short))
+    forms = {form.name: form for form in train.forms(TINY, 8, CPU)}
+    assert list(forms) == [
+        *("masks of full rank", "masks of rank 2", "pretraining", "plain", "loop"),
+    ]
+    for form in forms.values():
+        form.call()
+    alone = [running.number <= running.pretraining for running in taken[:: TINY.steps]]
+    assert alone == [False, False, True, False, False]
+
+
 def test_the_loop_trains_what_full_rank_trains(taken):
     full, _, _, looped = train.forms(TINY, 8, CPU)
     for form in (full, looped):

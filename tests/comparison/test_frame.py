@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskatlas.cache import PackedImages
-from maskatlas.comparison import compare, find_systems, open_network, systems
+from maskatlas.comparison import budget, compare, find_systems, open_network, systems
 from maskatlas.comparison.budget import within_minutes
 from maskatlas.comparison.comparing import judged_on
 from maskatlas.comparison.images import ImagesWithRegions
@@ -255,6 +255,28 @@ def test_as_many_epochs_as_fit_and_no_more_than_asked_for(monkeypatch: pytest.Mo
     assert (short.train.epochs, short.limit) == (1, 24)
     with pytest.raises(ConfigError, match="minutes"):
         fitted(0.0)
+
+
+def test_steps_before_and_after_pretraining_count_by_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def step(self: Optimization) -> None:
+        now[0] += 1.0 if self.number < self.pretraining else 3.0
+
+    def timed(**train: float) -> float:
+        config = small_config(images=60, batch=12, epochs=5, **train)
+        data = open_data(config).training
+        network = build_network(config.model, data.attributes)
+        images = PackedImages(data, network.preprocessing)
+        running = Optimization(config, network, images, torch.device("cpu"))
+        return budget._seconds_of_a_step(running)
+
+    now = [0.0]
+    monkeypatch.setattr(Optimization, "step", step)
+    monkeypatch.setattr("maskatlas.comparison.budget.time.perf_counter", lambda: now[0])
+    assert timed() == 3.0
+    assert timed(pretraining=0.5) == pytest.approx(2.0)
+    assert timed(pretraining=0.25) == pytest.approx(2.5)
 
 
 def test_a_bounded_system_goes_on_with_what_it_found_to_fit(tmp_path: Path) -> None:

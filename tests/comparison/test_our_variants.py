@@ -1,5 +1,7 @@
 """Ours with a part taken away: against ours with that part made ineffective."""
 
+from types import ModuleType
+
 import pytest
 import torch
 
@@ -61,6 +63,17 @@ def test_no_masks_is_ours_with_masks_of_0(offset: float) -> None:
     )
     names = [name for name, _ in network.named_parameters()]
     assert not [name for name in names if "mask" in name]
+
+
+@pytest.mark.parametrize("system", [no_masks, shared_mask])
+@pytest.mark.parametrize("offset", [1.0, 0.7])
+def test_sub_networks_follow_a_classifier_as_ours_do(system: ModuleType, offset: float) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(channels=5, depth=0, image_size=16, mask_offset=offset)
+    network, images = system.build(config, NAMES).double().eval(), draw_images(2, 16)
+    network.subnetworks.follow(network.classifier)
+    told = network(images)
+    torch.testing.assert_close(told.logits, told.multilabel_logits)
 
 
 def test_no_masks_and_no_offset_would_leave_nothing() -> None:

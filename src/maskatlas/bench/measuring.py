@@ -69,7 +69,7 @@ def interleaved(calls: Mapping[_Name, Call], rounds: int, clock: Clock) -> dict[
     for _ in range(rounds):
         for name, call in calls.items():
             start, taken, times = clock.read(), 0.0, 0
-            while taken < LEAST_SECONDS:
+            while not times or taken < LEAST_SECONDS:
                 call()
                 times += 1
                 taken = clock.read() - start

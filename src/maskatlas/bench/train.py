@@ -19,7 +19,7 @@ from maskatlas.images import Preprocessing
 from maskatlas.model import AttributeNetwork, build_network
 from maskatlas.optimization import Optimization
 
-_EPOCHS = 10_000  # of a few batches each; the run never gets to its end
+_EPOCHS = 10_000  # of a few batches each; the run gets neither to its end nor past pretraining
 _BATCHES = 4
 
 
@@ -65,13 +65,17 @@ def forms(settings: Train, size: int, device: torch.device) -> list[Form]:
     with tempfile.TemporaryDirectory() as folder:
         images = PackedImages(data, Preprocessing(size), directory=Path(folder))
 
-    def steps(model: ModelConfig, *, looped: bool = False) -> Callable[[], None]:
+    def steps(
+        model: ModelConfig, *, looped: bool = False, pretraining: float = 0.0
+    ) -> Callable[[], None]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = build_network(model, data.attributes)
             if looped:
                 _loop(network)
-        running = Optimization(replace(config, model=model), network, images, device)
+        train = replace(config.train, pretraining=pretraining)
+        whole = replace(config, model=model, train=train)
+        running = Optimization(whole, network, images, device)
 
         def call() -> None:
             for _ in range(settings.steps):
@@ -82,8 +86,13 @@ def forms(settings: Train, size: int, device: torch.device) -> list[Form]:
     ours = models(settings, size)
     full = ours["masks of full rank"]
     plain = replace(full, subnetworks=False, multilabel=True, reconstructor=False)
+    alone = []
+    if config.train.pretraining:
+        note = "before sub-networks and reconstructor join"
+        alone.append(Form("pretraining", steps(full, pretraining=0.99), note=note))
     return [
         *(Form(name, steps(model)) for name, model in ours.items()),
+        *alone,
         Form("plain", steps(plain), baseline=True, note="multi-label, no reconstructor"),
         Form("loop", steps(full, looped=True), baseline=True, note="full rank, holds all masks"),
     ]
