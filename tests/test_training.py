@@ -31,6 +31,7 @@ from maskatlas.errors import (
 from maskatlas.interruption import Interrupted
 from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.metrics import Metrics, attribute_metrics
+from maskatlas.model import AttributeNetwork
 from maskatlas.optimization import Optimization
 from maskatlas.statistics import OUT
 from maskatlas.training import train
@@ -44,6 +45,7 @@ from small_runs import (
     metric_lines,
     small_config,
     start,
+    train_for,
     wait,
 )
 
@@ -755,10 +757,27 @@ def test_lines_come_every_few_steps_and_after_every_epoch(whole: Path) -> None:
     assert epochs == [(STEPS, 1), (2 * STEPS, 2), (3 * STEPS, 3)]
 
 
+def test_a_run_is_told_what_learns_and_its_model_answers_before_the_sub_networks_join(
+    tmp_path: Path,
+) -> None:
+    config, run = small_config(pretraining=0.5), tmp_path / "run"
+    train_for(STEPS + 1, config, run)
+    network = AttributeNetwork.from_pretrained(run / "model")
+    output = network(torch.rand(3, 3, 16, 16))
+    torch.testing.assert_close(output.logits, output.multilabel_logits)
+    train(config, run, resume=True)
+    train(config, whole := tmp_path / "whole")
+    assert_same_run(run, whole)
+    lines = [line for line in metric_lines(run) if line["event"] == "step"]
+    joined = [line["step"] > 0.5 * TOTAL for line in lines]
+    assert set(joined) == {True, False}
+    for key in ("loss_binary", "loss_reconstruction", "loss_mask_l1", "mask_mean"):
+        assert [line.get(key) is not None for line in lines] == joined
+    assert all(line["loss_multilabel"] > 0 for line in lines)
+
+
 def test_a_model_of_float64_takes_the_images_that_it_preprocesses(tmp_path: Path) -> None:
     from PIL import Image
-
-    from maskatlas.model import AttributeNetwork
 
     model = train(small_config(epochs=1, precision="float64"), tmp_path / "run")
     network = AttributeNetwork.from_pretrained(model)

@@ -193,6 +193,13 @@ class _Run:
         number, config = self.optimization.number, self.optimization.config.train
         means = distributed.mean(torch.tensor([term.item() for term in terms])).tolist()
         losses = dict(zip(terms._fields, means, strict=True))
+        told = {
+            "binary": output.logits,
+            "multilabel": output.multilabel_logits,
+            "reconstruction": output.reconstruction,
+            "mask_l1": output.mask_mean,
+        }
+        absent = {f"loss_{name}": None for name, part in told.items() if part is None}
         health = None if output.mask_mean is None else mask_health(output.mask_mean.detach())
         before, since = self.line
         self.line = number, time.monotonic()
@@ -203,6 +210,7 @@ class _Run:
                 "step": number,
                 "epoch": number / self.optimization.steps_per_epoch,
                 **{f"loss_{name}": value for name, value in losses.items()},
+                **absent,
                 "learning_rate": learning_rate(number - 1, self.optimization.total, config),
                 "images_per_second": speed,
                 **({} if health is None else health._asdict()),
