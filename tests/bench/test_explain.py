@@ -24,7 +24,8 @@ def test_without_the_other_libraries_their_rows_say_how_to_get_them(monkeypatch)
     monkeypatch.setitem(sys.modules, "torchcam.methods", None)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     (case,) = explain.cases(TINY)
-    ours, *theirs = case.rows
+    ours, traced, *theirs = case.rows
+    assert (traced.form.name, traced.timing is not None) == ("maskatlas, traced", True)
     assert [row.form.name for row in theirs] == THEIRS
     assert all(row.timing is None for row in theirs)
     assert "pip install 'maskatlas[torchcam]'" in theirs[0].form.note
@@ -36,7 +37,7 @@ def test_all_are_measured_where_they_are_installed():
     pytest.importorskip("torchcam")
     pytest.importorskip("captum")
     (case,) = explain.cases(TINY)
-    assert [row.form.name for row in case.rows] == ["maskatlas", *THEIRS]
+    assert [row.form.name for row in case.rows] == ["maskatlas", "maskatlas, traced", *THEIRS]
     assert all(row.timing is not None and row.images == 2 for row in case.rows)
     assert list(case.rows[0].ratios) == THEIRS
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from command_line import KEPT, call
+from maskatlas.cli import explain as cli_explain
 from maskatlas.cli.explain import file_name, free_name, named_attributes
 from maskatlas.config import PRESETS, dump_toml
 from maskatlas.explanations import ImageExplanation, explain_image
@@ -100,6 +101,18 @@ def test_wrong_flags_are_told(
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_is_not_known_is_told_before_channels_are_named(
+    run: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(cli_explain, "channel_words", never)
+    answer = call("explain", run, photos[0], "--words", "--method", "contribution-trace")
+    assert (answer.code, answer.out) == (2, "")
+    assert "did you mean contribution-traced?" in answer.err
 
 
 def test_an_unreadable_photo_is_told_and_the_others_are_done(

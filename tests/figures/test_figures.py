@@ -157,3 +157,27 @@ def test_what_looks_for_misplaced_labels_finds_them():
     for place, name in ((0.5, "one"), (0.52, "other"), (0.97, "far out")):
         figure.text(place, 0.5, name)
     assert [line.split("'")[1] for line in misplaced(figure)] == ["far out", "one"]
+
+
+def test_a_map_without_a_sign_speaks_against_nothing() -> None:
+    atlas = made_up_atlas(3, 4)
+
+    def scale(evidence: np.ndarray) -> list[str]:
+        figure = figures.explain_picture(
+            atlas.examples.images[0],
+            atlas.attributes,
+            atlas.examples.scores[0],
+            evidence=evidence,
+            method="grad-cam",
+            channels=atlas.examples.channels,
+            masks=atlas.examples.masks[0],
+        )
+        figure.draw_without_rendering()
+        (axes,) = (a for a in figure.axes if a.get_xlabel().startswith("grad-cam"))
+        return [label.get_text() for label in axes.get_xticklabels()]
+
+    signed = atlas.examples.contributions[0]
+    assert (signed < 0).any()
+    assert scale(signed) == ["against", "0", "for"]
+    assert "against" not in scale(np.abs(signed))
+    assert float(scale(np.abs(signed))[0]) == 0

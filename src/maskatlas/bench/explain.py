@@ -19,6 +19,7 @@ from maskatlas.bench.settings import Explain
 from maskatlas.config import PRESETS, ModelConfig
 from maskatlas.devices import choose_device
 from maskatlas.explanations import contribution_map
+from maskatlas.explanations.traced import traced_contribution_map
 from maskatlas.model import AttributeNetwork, build_network
 
 TOLERANCE = 1e-5
@@ -51,6 +52,7 @@ def cases(settings: Explain) -> Iterator[Case]:
     plain = _network(
         replace(model, subnetworks=False, multilabel=True, reconstructor=False), settings, device
     )
+    names = network.attributes
     yield compare(
         f"{settings.preset}, K {settings.attributes}, {model.image_size} x {model.image_size} "
         f"images, {settings.batch} at a time",
@@ -63,6 +65,7 @@ def cases(settings: Explain) -> Iterator[Case]:
         },
         [
             _own(network, images),
+            Form("maskatlas, traced", partial(traced_contribution_map, network, images, names)),
             *_torchcam({"plain": plain, "same": network}, images),
             *_captum({"plain": plain, "same": network}, images),
         ],

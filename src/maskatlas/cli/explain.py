@@ -50,6 +50,10 @@ class Explain(OnRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.top < 1:
+            raise ConfigError(
+                f"--top: expected at least 1 channel of each attribute, found {self.top}"
+            )
         if self.words_data is not None and not self.words:
             raise ConfigError(
                 "--words-data: expected --words with it, as it says on what channels are named"
@@ -57,10 +61,11 @@ class Explain(OnRun):
 
     def run(self) -> int:
         """Explain one image after another; exit 1 if one could not be read."""
-        from maskatlas.explanations import explain_image
+        from maskatlas.explanations import explain_image, explainer_of
 
         check_photos(self.images)
         network = self.network()
+        explainer_of(network, self.method)  # so that nothing is measured for a method that is not
         names = named_attributes(self.attributes, network.attributes) or None
         words = channel_words(self, network, self.words_data) if self.words else None
         folder = self.run_folder / "explanations" if self.out is None else self.out

@@ -49,8 +49,8 @@ def _channel_faithfulness(found: Section) -> list[str]:
     drops = [f"{name} {number(values['mean'])}" for name, values in found["agreement"].items()]
     return [
         f"logit below random removal, {', '.join(areas)}",
-        f"rank correlation with the true drop, {', '.join(drops)}; contributions miss the logit by "
-        f"at most {found['completeness_error']:.1e}",
+        f"rank correlation with what the network loses, {', '.join(drops)}; contributions miss "
+        f"the logit by at most {found['completeness_error']:.1e}",
     ]
 
 

@@ -8,6 +8,7 @@ from maskatlas.explanations.methods import (
     Explainable,
     Explainer,
     explain,
+    explainer_of,
     explainers,
 )
 from maskatlas.explanations.photo import ImageExplanation, explain_image
@@ -22,5 +23,6 @@ __all__ = [
     "contribution_map",
     "explain",
     "explain_image",
+    "explainer_of",
     "explainers",
 ]

@@ -133,17 +133,27 @@ def explain(
     Raises:
         ConfigError: An attribute that is not known, or a method that this network does not have.
     """
-    methods = explainers(network)
-    if method not in methods:
-        raise ConfigError(_unknown(network, method, methods))
+    explainer = explainer_of(network, method)
     names = network.attributes if attributes is None else attributes
     if isinstance(network, AttributeNetwork):
         network.attribute_indices(names)
     elif unknown := [name for name in names if name not in network.attributes]:
         known = ", ".join(network.attributes)
         raise ConfigError(f"attribute {unknown[0]!r}: the network does not know it; it has {known}")
-    maps = methods[method](images.detach(), names).detach()
+    maps = explainer(images.detach(), names).detach()
     return interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def explainer_of(network: AttributeNetwork | Explainable, method: str) -> Explainer:
+    """Return what makes the maps of a method.
+
+    Raises:
+        ConfigError: This network does not have it.
+    """
+    methods = explainers(network)
+    if method not in methods:
+        raise ConfigError(_unknown(network, method, methods))
+    return methods[method]
 
 
 def _unknown(network: object, method: str, methods: Mapping[str, Explainer]) -> str:

@@ -5,6 +5,7 @@ import math
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from matplotlib.colors import Colormap, ListedColormap
 from PIL import Image
 
 MASK_MAP = "viridis"
@@ -71,6 +72,16 @@ def enlarge(values: Float[np.ndarray, "height width"], size: int) -> Float[np.nd
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
+def overlay_colours() -> Colormap:
+    """Return the colours that :func:`overlay` gives what has no sign, from 0 to 1."""
+    return ListedColormap(matplotlib.colormaps[_OVERLAY_MAP](_in_overlay(np.linspace(0, 1, 256))))
+
+
+def _in_overlay(strength: np.ndarray) -> np.ndarray:
+    """Return which part of the map a strength is shown by: neither black nor white."""
+    return 0.2 + 0.7 * strength
+
+
 def overlay(
     image: UInt8[np.ndarray, "size size 3"],
     values: Float[np.ndarray, "height width"],
@@ -89,7 +100,7 @@ def overlay(
     grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     if limit is None:
         strength = np.clip(large, 0, 1)
-        colours = _mapped(_OVERLAY_MAP, 0.2 + 0.7 * strength)
+        colours = _mapped(_OVERLAY_MAP, _in_overlay(strength))
     else:
         strength = np.sqrt(np.clip(np.abs(large) / limit, 0, 1)) if limit else 0 * large
         colours = diverging_colours(np.sign(large) * strength, 1.0)

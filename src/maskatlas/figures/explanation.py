@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from maskatlas.figures.colours import SIGNED_MAP, overlay
+from maskatlas.figures.colours import SIGNED_MAP, overlay, overlay_colours
 from maskatlas.figures.grids import INSET, colour_scale
 from maskatlas.figures.overlays import tile
 from maskatlas.figures.style import (
@@ -53,7 +53,8 @@ def explain_picture(
         image: RGB.
         attributes: Names.
         scores: Probability of each.
-        evidence: Signed: contributions summed over channels, or the map of another method.
+        evidence: Contributions summed over channels, or the map of another method; drawn as a map
+            that has no sign where no value is below 0.
         channels: Ids of each attribute's top channels.
         masks: Masks of those channels.
         method: By which the evidence was mapped.
@@ -71,6 +72,7 @@ def explain_picture(
     photo = min(2.0, 0.42 * width)
     head = max(photo, 0.145 * (min(len(order), _BARS) + (len(order) > _BARS))) + 0.15
     limit = float(np.abs(evidence[detailed]).max(initial=0)) or 1.0
+    signed = bool((evidence[detailed] < 0).any())
     with style(theme):
         figure = sheet(width, head + math.ceil(len(detailed) / across) * tall + 0.45)
         axes = panel(figure, 0.0, 0.02, photo, photo)
@@ -85,7 +87,10 @@ def explain_picture(
                 left / width, 1 - (top + _HEAD - 0.06) / figure.get_figheight(), title,
                 va="bottom", fontsize=SMALL + 0.5, fontweight="bold", parse_math=False,
             )  # fmt: skip
-            drawn = overlay(image, evidence[row].astype(np.float64), limit=limit)
+            values = evidence[row].astype(np.float64)
+            drawn = (
+                overlay(image, values, limit=limit) if signed else overlay(image, values / limit)
+            )
             name = method if method == "contribution" else "evidence"
             tile(panel(figure, left, top + _HEAD, side, side), drawn, name)
             for place, (channel, mask) in enumerate(zip(channels[row], masks[row], strict=True), 1):
@@ -94,8 +99,11 @@ def explain_picture(
                 tile(axes, overlay(image, mask), f"{shown(word or 'channel', 14)} {channel}")
         scale = panel(figure, INSET, figure.get_figheight() - 0.36, 2.0, 0.08)
         meaning = "contribution to the logit" if method == "contribution" else method
-        colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), f"{meaning}, root scale")
-        scale.set_xticks([-limit, 0, limit], ["against", "0", "for"])
+        if signed:
+            colour_scale(figure, scale, SIGNED_MAP, (-limit, limit), f"{meaning}, root scale")
+            scale.set_xticks([-limit, 0, limit], ["against", "0", "for"])
+        else:
+            colour_scale(figure, scale, overlay_colours(), (0.0, limit), meaning)
         return finish(figure)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from maskatlas.analysis import Atlas
@@ -77,7 +77,7 @@ def mask_limit(atlas: Atlas) -> float:
 
 
 def colour_scale(
-    figure: Figure, axes: Axes, colours: str, limits: tuple[float, float], title: str
+    figure: Figure, axes: Axes, colours: str | Colormap, limits: tuple[float, float], title: str
 ) -> None:
     """Draw what the colours mean into axes made for it."""
     scale = figure.colorbar(
