@@ -104,6 +104,7 @@ def explain_picture(
             scale.set_xticks([-limit, 0, limit], ["against", "0", "for"])
         else:
             colour_scale(figure, scale, overlay_colours(), (0.0, limit), meaning)
+            scale.set_xticks([0.0, limit], ["0", f"{limit:.2g}"])
         return finish(figure)
 
 
