@@ -1,4 +1,5 @@
 import copy
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -111,7 +112,7 @@ def test_steps_are_those_of_the_plain_twin(alone: int) -> None:
                 parameter.copy_(twins[name].updated(parameter, gradient, rates[number]))
         state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         for name in state:
-            late = alone if name.startswith(("subnetworks.", "reconstructor.")) else 0
+            late = alone if name.startswith(("subnetworks.mask_", "reconstructor.")) else 0
             since = max(0, number - late)
             average[name] = averaged(average[name], state[name], since, 0.15)
         if number < alone:
@@ -181,7 +182,45 @@ def test_a_network_with_one_kind_of_head_has_no_pretraining(parts: dict[str, boo
     assert prepared(replace(config, model=replace(config.model, **parts))).pretraining == 0
 
 
-@pytest.mark.parametrize("alone", [0, 2, 5])
+def test_where_the_classifier_learns_nothing_there_is_no_pretraining() -> None:
+    config = small_config(pretraining=0.5)
+    assert prepared(config).pretraining == 7
+    assert prepared(replace(config, loss=replace(config.loss, multilabel=0.0))).pretraining == 0
+
+
+@pytest.mark.parametrize("pretraining", [0.0, 0.2])
+def test_what_was_frozen_stays_so(pretraining: float) -> None:
+    config = small_config(pretraining=pretraining)
+    images = packed(config)
+    network = build_network(config.model, images.data.attributes)
+    network.subnetworks.weight.requires_grad_(False)
+    ours = Optimization(config, network, images, CPU)
+    for _ in range(ours.pretraining + 1):
+        ours.step()
+    frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
+    assert frozen == ["subnetworks.weight"]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_no_answer_jumps_when_the_sub_networks_join(ema: float) -> None:
+    config = small_config(pretraining=0.5, ema=ema, learning_rate=1e-3)
+    config = replace(config, model=replace(config.model, mask_rank=4, mask_context=True))
+    ours, shown = prepared(config), torch.rand(8, 3, 16, 16)
+
+    def told() -> torch.Tensor:
+        with torch.no_grad():
+            return ours.averaged.eval()(shown).logits
+
+    answers = []
+    for _ in range(ours.pretraining + 3):
+        ours.step()
+        answers.append(told())
+    moves = [(b - a).abs().mean() for a, b in itertools.pairwise(answers)]
+    before, joining = moves[ours.pretraining - 4 : ours.pretraining - 1], moves[-3:]
+    assert max(joining) < 2 * max(before)
+
+
+@pytest.mark.parametrize("alone", [0, 2, 3, 5])
 def test_restored_it_goes_on_to_the_very_same_weights(alone: int) -> None:
     config = small_config(pretraining=alone / 15 + 0.01)
     ours, theirs = prepared(config), prepared(config)

@@ -27,6 +27,21 @@ def test_what_is_claimed_is_not_claimed_anew(tmp_path: Path) -> None:
         check_claim(replace(CONFIG, seed=7), tmp_path, resume=True)
 
 
+def test_a_setting_that_is_younger_than_the_run_had_its_default(tmp_path: Path) -> None:
+    preset = PRESETS["celeba-64"]
+    claim(preset, tmp_path)
+    path = tmp_path / "config.toml"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    older = "".join(line for line in lines if not line.startswith("pretraining"))
+    assert len(older.splitlines()) == len(lines) - 1
+    path.write_text(older, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0.0, asked for is 0.5"):
+        check_claim(preset, tmp_path, resume=True)
+    check_claim(
+        replace(preset, train=replace(preset.train, pretraining=0.0)), tmp_path, resume=True
+    )
+
+
 def test_differences_are_named_but_for_those_that_change_no_weight() -> None:
     before = {"device": "cpu", "train": {"epochs": 1, "checkpoint_minutes": 1.0, "ema": 0.9}}
     now = {"device": "cuda", "train": {"epochs": 2, "checkpoint_minutes": 2.0, "ema": 0.9}}

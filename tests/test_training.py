@@ -709,6 +709,15 @@ def test_the_model_is_the_best_on_the_validation_images(
     assert saved_epoch(tmp_path / "run") == kept
 
 
+@pytest.mark.parametrize(("pretraining", "kept"), [(0.0, 1), (0.3, 1), (0.34, 2), (0.7, 3)])
+def test_what_was_best_before_the_sub_networks_joined_is_so_no_longer(
+    tmp_path: Path, pretraining: float, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies(monkeypatch, 0.7, 0.6, 0.5)
+    train(small_config(pretraining=pretraining), tmp_path / "run")
+    assert saved_epoch(tmp_path / "run") == kept
+
+
 @pytest.mark.parametrize("splits", [("train", "val"), ("training", "validation")])
 def test_trained_on_the_validation_images_the_model_is_the_last(
     tmp_path: Path, splits: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ Pixels = Annotated[int, Check("a whole number of pixels from 1 to 8192", lambda 
 Weight = Annotated[float, Check("a finite number of 0 or more", lambda x: x >= 0)]
 Rate = Annotated[float, Check("a finite number above 0", lambda x: x > 0)]
 Share = Annotated[float, Check("a number from 0 to 1", lambda x: 0 <= x <= 1)]
-Decay = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
+BelowOne = Annotated[float, Check("a number of at least 0 and below 1", lambda x: 0 <= x < 1)]
 Text = Annotated[
     str,
     # A file name that is not valid Unicode could not be written to the run's configuration.
@@ -131,12 +131,13 @@ class TrainConfig(Section):
     """Decoupled weight decay, on weights of two and more dimensions."""
     warmup: Share = 0.05
     """Share of all steps over which the learning rate rises from 0."""
-    pretraining: Decay = 0.0
+    pretraining: BelowOne = 0.0
     """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; then
-    the sub-networks join, beginning as that classifier, and the reconstructor. For both heads."""
+    sub-networks, beginning as that classifier, and reconstructor join. A network that has not both
+    heads, or a beta of 0, has no pretraining."""
     clip: Rate = 5.0
     """Largest norm of the gradient."""
-    ema: Decay = 0.999
+    ema: BelowOne = 0.999
     """Decay of the exponential moving average of the weights; 0 turns it off."""
     flip: bool = True
     """Mirror images at random."""
@@ -198,6 +199,17 @@ PRESETS: dict[str, Config] = {
 """The named configurations; `paper` converts lambda, which the paper sums over positions."""
 
 
+def load_run(path: Path) -> Config:
+    """Reads what a run was started with, as :func:`dump_toml` wrote it.
+
+    A setting that is younger than the run has its default, whatever the run's preset is now.
+
+    Raises:
+        ConfigError: As for :func:`load_toml`.
+    """
+    return from_mapping(Config, _mapping(path), str(path))
+
+
 def load_toml(path: Path, base: Config) -> Config:
     """Reads a configuration file.
 
@@ -208,16 +220,20 @@ def load_toml(path: Path, base: Config) -> Config:
     Raises:
         ConfigError: The file cannot be read, is not TOML, or does not fit the schema.
     """
-    try:
-        mapping = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected a configuration in TOML; {error}") from error
+    mapping = _mapping(path)
     named = mapping.get("preset")
     if isinstance(named, str):
         base = PRESETS.get(named, base)
     return from_mapping(Config, mapping, str(path), base)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected a configuration in TOML; {error}") from error
 
 
 def dump_toml(config: Config) -> str:

@@ -24,7 +24,8 @@ from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.model import AttributeNetwork, Output, Supervised
 from maskatlas.subnetworks import Supervision
 
-_JOINING = ("subnetworks.", "reconstructor.")  # what does not learn in pretraining
+_JOINING = ("subnetworks.mask_", "subnetworks.guide.", "reconstructor.")
+"""What learns nothing in pretraining; the sub-networks' classifiers follow what does."""
 MOST_NAMES = 64
 """Images that an error names."""
 
@@ -64,11 +65,18 @@ class Optimization:
         self.steps_per_epoch = len(images) // self.batch_size
         self.total = self.steps_per_epoch * config.train.epochs
         self.number = 0
-        both = network.subnetworks is not None and network.classifier is not None
-        self.pretraining = int(config.train.pretraining * self.total) if both else 0
+        self.pretraining = 0
+        if None not in (network.subnetworks, network.classifier) and config.loss.multilabel:
+            self.pretraining = int(config.train.pretraining * self.total)
         self.dtype = torch.float64 if config.train.precision == "float64" else torch.float32
         self.network = network.to(device, self.dtype).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._later = [
+            parameter
+            for part in (network.subnetworks, network.reconstructor)
+            for parameter in (() if part is None else part.parameters())
+            if parameter.requires_grad
+        ]
         self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
         self.optimizer = _adamw(self.network, config.train)
         self._order: tuple[int, Int64[Tensor, " image"]] | None = None
@@ -112,19 +120,17 @@ class Optimization:
             group["lr"] = rate
         self.optimizer.step()
         self._average()
-        for network in (self.network, self.averaged) if pretraining else ():
-            assert network.subnetworks is not None
-            assert network.classifier is not None
-            network.subnetworks.follow(network.classifier)
+        if pretraining:
+            _follow(self.network)
+            _follow(self.averaged)
         self.number += 1
         return terms, output
 
     def _pass(self, pretraining: bool) -> nn.Module:
         """Return the pass of training; DistributedDataParallel must know which parts learn."""
         if self._phase is None or self._phase[0] != pretraining:
-            for part in (self.network.subnetworks, self.network.reconstructor):
-                if part is not None:
-                    part.requires_grad_(not pretraining)
+            for parameter in self._later:
+                parameter.requires_grad_(not pretraining)
             supervised: nn.Module = _SupervisedPass(self.network)
             if distributed.world_size() > 1:
                 devices = [self.device] if self.device.type == "cuda" else None
@@ -212,6 +218,13 @@ class Optimization:
             if moments:
                 self.optimizer.state[parameter] = moments
         self.number = number
+
+
+def _follow(network: AttributeNetwork) -> None:
+    """Have the sub-networks answer as the multi-label classifier does."""
+    assert network.subnetworks is not None
+    assert network.classifier is not None
+    network.subnetworks.follow(network.classifier)
 
 
 class _SupervisedPass(nn.Module):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskatlas import distributed
-from maskatlas.config import Config, dump_toml, load_toml, to_mapping
+from maskatlas.config import Config, dump_toml, load_run, to_mapping
 from maskatlas.errors import ConfigError, RunError
 from maskatlas.files import write_atomically
 
@@ -20,7 +20,7 @@ def check_claim(config: Config, run: Path, *, resume: bool) -> None:
         return
     if not resume:
         raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
-    if changed := differences(to_mapping(load_toml(path, config)), to_mapping(config)):
+    if changed := differences(to_mapping(load_run(path)), to_mapping(config)):
         raise ConfigError(
             f"{path}: the run was started with another configuration ({'; '.join(changed)}); "
             "resume it with the same, or choose another --out"

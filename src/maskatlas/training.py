@@ -296,8 +296,12 @@ class _Run:
         """Return whether these weights become the model: the best, or the latest.
 
         The latest where a score tells nothing: on images that the network learned from, or none
-        of whose labels is known.
+        of whose labels is known. What was best before the sub-networks joined is so no longer.
         """
+        optimization = self.optimization
+        epochs_alone = optimization.pretraining / optimization.steps_per_epoch
+        if self.validated - 1 <= epochs_alone < self.validated:
+            self.best = None
         learned = map(split_of, self.optimization.config.train.splits)
         seen = split_of(self._validation_split()) in learned
         if self.best is None or seen or accuracy > self.best:

@@ -16,13 +16,14 @@ from maskatlas.model import AttributeNetwork
 from networks import make_network
 
 
-def picture(shown: ImageExplanation, evidence: np.ndarray, method: str) -> bytes:
+def picture(shown: ImageExplanation, evidence: np.ndarray, method: str, *, signed: bool) -> bytes:
     figure = explain_picture(
         shown.image,
         shown.attributes,
         shown.scores,
         evidence=evidence,
         method=method,
+        signed=signed,
         channels=shown.channels,
         masks=shown.masks,
     )
@@ -40,21 +41,20 @@ def test_a_picture_and_the_numbers_of_each_image(
     network = AttributeNetwork.from_pretrained(run / "model")
     expected = explain_image(network, Image.open(photos[0]), str(photos[0]))
     assert json.loads((out / "a.json").read_text()) == expected.to_json()
-    drawn = picture(expected, expected.contributions, "contribution")
+    drawn = picture(expected, expected.contributions, "contribution", signed=True)
     assert (out / "a.png").read_bytes() == drawn
 
 
+@pytest.mark.parametrize(("method", "signed"), [("contribution-traced", True), ("mask", False)])
 def test_the_evidence_is_mapped_by_the_method_asked_for(
-    run: Path, photos: list[Path], tmp_path: Path
+    run: Path, photos: list[Path], tmp_path: Path, method: str, signed: bool
 ) -> None:
     words = ("explain", run, photos[0], "--out", tmp_path, "--method")
-    assert call(*words, "contribution-traced").code == 0
+    assert call(*words, method).code == 0
     network = AttributeNetwork.from_pretrained(run / "model")
-    expected = explain_image(
-        network, Image.open(photos[0]), str(photos[0]), method="contribution-traced"
-    )
+    expected = explain_image(network, Image.open(photos[0]), str(photos[0]), method=method)
     assert json.loads((tmp_path / "a.json").read_text()) == expected.to_json()
-    drawn = picture(expected, expected.evidence, "contribution-traced")
+    drawn = picture(expected, expected.evidence, method, signed=signed)
     assert (tmp_path / "a.png").read_bytes() == drawn
     answer = call(*words, "contribution-trased")
     assert answer.code == 2

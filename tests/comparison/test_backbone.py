@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ from maskatlas.comparison.backbone import (
     backbone_network,
 )
 from maskatlas.comparison.catalogue import find_systems
-from maskatlas.config import ModelConfig
+from maskatlas.config import Config, ModelConfig
 from maskatlas.errors import CheckpointError, ConfigError
 from maskatlas.subnetworks import Supervision
 from maskatlas.tensorfile import save_tensors
@@ -170,6 +171,10 @@ def test_names_are_read_and_wrong_ones_explained(tmp_path: Path) -> None:
     found = BackboneSystem.named("backbone:timm/resnet18.a1_in1k:frozen", tmp_path / "w")
     assert (found.source, found.model, found.frozen) == ("timm", "resnet18.a1_in1k", True)
     assert found.title == "Sub-networks on resnet18.a1_in1k, frozen"
+    asked = replace(Config(), train=replace(Config().train, pretraining=0.5))
+    assert found._configured(asked).train.pretraining == 0
+    moving = BackboneSystem.named("backbone:timm/resnet18")
+    assert moving._configured(asked).train.pretraining == 0.5
     with pytest.raises(ConfigError, match="frozen backbone needs weights"):
         find_systems(["backbone:timm/resnet18:frozen"])
     with pytest.raises(ConfigError, match="expected backbone:timm/NAME"):

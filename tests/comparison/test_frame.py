@@ -172,6 +172,13 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
     ):
         compare(other, tmp_path / "parts", names=names)
     path = tmp_path / "parts" / "plain" / "result.json"
+    older = json.loads(path.read_text(encoding="utf-8"))
+    assert older["asked"]["train"].pop("pretraining") == 0.0
+    path.write_text(json.dumps(older), encoding="utf-8")
+    assert compare(config, tmp_path / "parts", names=names) == parts
+    later = replace(config, train=replace(config.train, pretraining=0.5))
+    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0.0, asked for is 0.5"):
+        compare(later, tmp_path / "parts", names=names)
     path.write_text("{}")
     with pytest.raises(CheckpointError, match=r"damaged.*remove the folder"):
         compare(config, tmp_path / "parts", names=names)

@@ -156,6 +156,25 @@ def test_a_loss_that_is_scaled_or_taken_twice_scales_its_gradient() -> None:
         assert torch.equal(one, three)
 
 
+class Nothing(torch.autograd.Function):
+    """What passes a loss on, and no gradient back."""
+
+    @staticmethod
+    def forward(_: object, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(_: object, arriving: Tensor) -> None:
+        return None
+
+
+def test_where_no_gradient_arrives_none_goes_on() -> None:
+    inputs, labels = draw(2, 3, 8, (4, 4))
+    loss = Nothing.apply(call(masked_loss, inputs, labels).loss)
+    found = torch.autograd.grad(loss, inputs, allow_unused=True)
+    assert all(gradient is None or not gradient.any() for gradient in found)
+
+
 def test_without_gradients_there_are_the_same_results() -> None:
     inputs, labels = draw(2, 3, 8, (4, 4))
     with torch.no_grad():
@@ -194,8 +213,14 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         plain(inputs[0], inputs[1][:2], *inputs[2:], labels)
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_number_of_threads_changes_no_bit(dtype: torch.dtype) -> None:
+def test_the_number_of_threads_changes_no_bit(
+    dtype: torch.dtype, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own:  # threads, where torch has none that could be had
+        monkeypatch.setattr(cpu, "_address", lambda _: None)
+
     def everything(threads: int) -> list[Tensor]:
         torch.manual_seed(0)
         inputs, labels = draw(7, 11, 40, (20, 17), None, dtype)

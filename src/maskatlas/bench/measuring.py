@@ -32,7 +32,7 @@ class Clock(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds that a call took, one for each round; what ran beside it ran in the same rounds."""
+    """Seconds that a call took, a mean for each round; others ran in the same rounds."""
 
     seconds: tuple[float, ...]
 

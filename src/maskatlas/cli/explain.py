@@ -98,6 +98,7 @@ class Explain(OnRun):
             explanation.scores,
             evidence=explanation.evidence,
             method=explanation.method,
+            signed=explanation.signed,
             channels=explanation.channels,
             masks=explanation.masks,
             words=[answer.names for answer in explanation.words or ()],

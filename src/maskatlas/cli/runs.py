@@ -9,7 +9,7 @@ import tyro
 
 from maskatlas.cli import Talk
 from maskatlas.cli.settings import split_commas
-from maskatlas.config import PRESETS, Config, load_toml
+from maskatlas.config import Config, load_run
 from maskatlas.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class OnRun(Talk):
                 f"{self.run_folder}: expected a run folder, found no config.toml in it; make one "
                 "with `maskatlas train --out`"
             )
-        return load_toml(path, PRESETS["celeba-64"])
+        return load_run(path)
 
     def network(self) -> "AttributeNetwork":
         """Load the run's network onto the device.

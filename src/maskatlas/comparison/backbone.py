@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from maskatlas.comparison import subnets
 from maskatlas.comparison.networks import RefittedNetwork, refit
 from maskatlas.comparison.system import Fitted, Job, NetworkSystem
-from maskatlas.config import ModelConfig
+from maskatlas.config import Config, ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.errors import CheckpointError, ConfigError
 from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, build_network
@@ -287,7 +287,12 @@ class BackboneSystem:
 
     def fit(self, job: Job) -> Fitted:
         """Train masks and classifiers, and the backbone unless it is frozen."""
-        return NetworkSystem(self.name, self.title, self._build, subnets.configure).fit(job)
+        return NetworkSystem(self.name, self.title, self._build, self._configured).fit(job)
+
+    def _configured(self, config: Config) -> Config:
+        """Return the configuration; features that are frozen need no pretraining."""
+        ours = subnets.configure(config)
+        return replace(ours, train=replace(ours.train, pretraining=0.0)) if self.frozen else ours
 
     def _build(self, config: ModelConfig, attributes: Sequence[str]) -> RefittedNetwork:
         module = open_backbone(self.source, self.model, config.image_size)

@@ -18,7 +18,7 @@ from maskatlas.comparison.catalogue import find_systems, systems
 from maskatlas.comparison.measuring import measured
 from maskatlas.comparison.system import Job, System
 from maskatlas.comparison.table import Costs, Entry, table
-from maskatlas.config import Config, to_mapping
+from maskatlas.config import Config, from_mapping, to_mapping
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.errors import CheckpointError, ConfigError, DataError
@@ -161,7 +161,10 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         costs, note = Costs(**record["costs"]), str(record["note"])
-        changed = differences(record["asked"], asked)
+        before = record["asked"]
+        known = {key: before[key] for key in before if key not in ("minutes", "images")}
+        known = json.loads(json.dumps(to_mapping(from_mapping(Config, known, str(path)))))
+        changed = differences({**before, **known}, asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: damaged ({error!r}); remove the folder, and the system is trained again"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskatlas.cache import PackedImages
 from maskatlas.comparison.budget import within_minutes
-from maskatlas.config import Config, load_toml
+from maskatlas.config import Config, load_run
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
 from maskatlas.inference import predict
@@ -139,7 +139,7 @@ class NetworkSystem:
         if job.minutes is None:
             return config
         if earlier.exists():
-            before = load_toml(earlier, config)
+            before = load_run(earlier)
             train_ = replace(config.train, epochs=before.train.epochs)
             return replace(config, limit=before.limit, train=train_)
         return within_minutes(config, job.minutes, build, self.pack)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskatlas.errors import ConfigError
-from maskatlas.explanations.methods import explain
+from maskatlas.explanations.methods import UNSIGNED, explain
 from maskatlas.explanations.words import ChannelWords, SpokenAnswer, read_words
 from maskatlas.model import AttributeNetwork
 
@@ -43,6 +43,11 @@ class ImageExplanation:
     image."""
     words: tuple[SpokenAnswer, ...] | None = None
     """The same channels in words, for each attribute; None where they have no names."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether the evidence speaks against attributes too."""
+        return self.method not in UNSIGNED
 
     @property
     def scores(self) -> Float[np.ndarray, " attribute"]:

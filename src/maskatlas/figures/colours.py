@@ -73,7 +73,7 @@ def enlarge(values: Float[np.ndarray, "height width"], size: int) -> Float[np.nd
 
 
 def overlay_colours() -> Colormap:
-    """Return the colours that :func:`overlay` gives what has no sign, from 0 to 1."""
+    """Return the colours that :func:`overlay` mixes in for what has no sign, from 0 to 1."""
     return ListedColormap(matplotlib.colormaps[_OVERLAY_MAP](_in_overlay(np.linspace(0, 1, 256))))
 
 

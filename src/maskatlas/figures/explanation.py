@@ -39,6 +39,7 @@ def explain_picture(
     channels: Int[np.ndarray, "attribute top"],
     masks: Float[np.ndarray, "attribute top height width"],
     method: str = "contribution",
+    signed: bool = True,
     words: Sequence[Sequence[str | None]] = (),
     details: int = 4,
     theme: Theme = LIGHT,
@@ -53,11 +54,11 @@ def explain_picture(
         image: RGB.
         attributes: Names.
         scores: Probability of each.
-        evidence: Contributions summed over channels, or the map of another method; drawn as a map
-            that has no sign where no value is below 0.
+        evidence: Contributions summed over channels, or the map of another method.
         channels: Ids of each attribute's top channels.
         masks: Masks of those channels.
         method: By which the evidence was mapped.
+        signed: Whether such a map may speak against an attribute.
         words: What those channels are called, where they have a name; drawn in place of "channel".
         details: Number of attributes, best first, whose maps are drawn.
         theme: Colours of the page.
@@ -72,7 +73,6 @@ def explain_picture(
     photo = min(2.0, 0.42 * width)
     head = max(photo, 0.145 * (min(len(order), _BARS) + (len(order) > _BARS))) + 0.15
     limit = float(np.abs(evidence[detailed]).max(initial=0)) or 1.0
-    signed = bool((evidence[detailed] < 0).any())
     with style(theme):
         figure = sheet(width, head + math.ceil(len(detailed) / across) * tall + 0.45)
         axes = panel(figure, 0.0, 0.02, photo, photo)

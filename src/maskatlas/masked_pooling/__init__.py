@@ -277,8 +277,10 @@ class _MaskedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, arriving: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, arriving: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
+        if arriving is None:
+            return (None,) * 12
         if arriving.item() != 1:
             gradients = [None if one is None else one * arriving.to(one.dtype) for one in gradients]
         return (*gradients, *(None,) * 6)

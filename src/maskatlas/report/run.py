@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from maskatlas.analysis import Atlas
 from maskatlas.cases import FILE, Case, load_cases
-from maskatlas.config import Config, load_toml
+from maskatlas.config import Config, load_run
 from maskatlas.errors import MaskatlasError, RunError
 from maskatlas.metrics import METRICS
 from maskatlas.report.judgements import Judgements, read_judgements
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: expected a run folder, found none; `maskatlas train` makes one")
-    config = _part(folder / "config.toml", lambda path: load_toml(path, Config()))
+    config = _part(folder / "config.toml", load_run)
     names = _part(folder / "model" / "config.json", _model_attributes)
     records = _part(folder / "metrics.jsonl", _records)
     evaluation = _part(folder / "evaluation.json", _evaluation)
