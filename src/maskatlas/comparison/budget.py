@@ -20,8 +20,9 @@ from maskatlas.training_data import open_data
 
 _LOG = logging.getLogger(__name__)
 
-STEPS = 8
-"""Steps of each kind that are timed, after one that is not; their median counts."""
+STEPS, SECONDS = 8, 4.0
+"""So many steps of each kind are timed at least, and for so long, after one that is not; their
+median counts."""
 VALIDATED = 128
 """Images on which validation is timed."""
 
@@ -70,8 +71,8 @@ def _seconds_of_a_step(optimization: Optimization) -> float:
 
 def _seconds_at(optimization: Optimization, number: int) -> float:
     """Return how long the step of this number takes."""
-    seconds = []
-    for _ in range(1 + STEPS):
+    seconds: list[float] = []
+    while len(seconds) <= STEPS or sum(seconds) < SECONDS:
         optimization.number = number
         started = time.perf_counter()
         optimization.step()
