@@ -56,19 +56,13 @@ def flat_mask_map(network: AttributeNetwork, features: Features, attributes: Seq
     """Sum the contributions with each mask replaced by its mean over positions.
 
     What is lost against :func:`contribution_map` is what the masks' shapes are worth.
-
-    Raises:
-        ConfigError: The network has no sub-networks.
     """
-    maps = []
-    for name in attributes:
-        mean = network.masks(features, [name])[:, 0].mean((2, 3), keepdim=True)
-        heads = network.subnetworks
-        assert heads is not None, "masks are refused without"
-        weight = heads.weight[network.attributes.index(name)].to(features.dtype)
-        shares = (heads.offset + mean) * features * weight[:, None, None]
-        maps.append(shares.sum(1) / _positions(features))
-    return torch.stack(maps, dim=1)
+    rows = network.attribute_indices(attributes)
+    heads = network.subnetworks
+    assert heads is not None, "refused without"
+    means = heads(features).mask_mean[:, rows]
+    shares = heads.weight[rows] * (heads.offset + means) / _positions(features)
+    return torch.einsum("bac,bchw->bahw", shares.to(features.dtype), features)
 
 
 def centred_contribution_map(
@@ -182,14 +176,15 @@ def known_gradients(
 
 
 def held_gradients(
-    network: AttributeNetwork, features: Features, attributes: Sequence[str]
+    network: AttributeNetwork, features: Features, attributes: Sequence[str], *, layers: int = 1
 ) -> Slopes:
     """Yield what a feature at each position is worth while the masks stay as they are.
 
     w_kc (offset + M^k_cu) / (h w), or without sub-networks w_kc / (h w): times f, the contribution.
-    For as many of the attributes at a time as :data:`MOST_NUMBERS` lets.
+    For as many of the attributes at a time as :data:`MOST_NUMBERS` lets, where each is going to be
+    carried back to so many layers.
     """
-    heads, count = network.subnetworks, max(1, MOST_NUMBERS // features.numel())
+    heads, count = network.subnetworks, max(1, MOST_NUMBERS // (layers * features.numel()))
     for first in range(0, len(attributes), count):
         some = attributes[first : first + count]
         if heads is None:

@@ -43,7 +43,7 @@ def traced_contribution_map(
     if len(layers) == 1:
         return contribution_map(network, features.detach(), attributes)
     maps = []
-    for slopes in held_gradients(network, features.detach(), attributes):
+    for slopes in held_gradients(network, features.detach(), attributes, layers=len(layers)):
         carried = slopes.transpose(0, 1)
         found = torch.autograd.grad(
             features, layers, carried, is_grads_batched=True, retain_graph=True
