@@ -19,6 +19,7 @@ from layouts import truth, write_table
 from maskatlas import optimization, training
 from maskatlas.checkpoint import TrainingState, save_state
 from maskatlas.cli import main
+from maskatlas.comparison import no_masks
 from maskatlas.config import Config, load_toml
 from maskatlas.errors import (
     CheckpointError,
@@ -31,10 +32,10 @@ from maskatlas.errors import (
 from maskatlas.interruption import Interrupted
 from maskatlas.losses import LossTerms, loss_terms
 from maskatlas.metrics import Metrics, attribute_metrics
-from maskatlas.model import AttributeNetwork
+from maskatlas.model import AttributeNetwork, build_network
 from maskatlas.optimization import Optimization
 from maskatlas.statistics import OUT
-from maskatlas.training import train
+from maskatlas.training import Build, train
 from small_runs import (
     SECONDS,
     arguments,
@@ -751,10 +752,11 @@ def test_masks_that_go_out_are_told(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert steps[-1]["mask_active"] < 0.05
 
 
-def test_masks_that_are_alight_are_not_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("build", [build_network, no_masks.build])
+def test_masks_that_are_alight_or_were_never_there_are_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, build: Build
 ) -> None:
-    train(small_config(epochs=1), tmp_path / "run")
+    train(small_config(epochs=1), tmp_path / "run", build=build)
     assert "gone out" not in caplog.text
 
 

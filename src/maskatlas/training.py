@@ -285,7 +285,9 @@ class _Run:
             "epoch %d of %d: validation accuracy %.4f, AUROC %.4f",
             *(self.validated, epochs, mean["accuracy"], mean["auroc"]),
         )
-        if mask_mean is not None and mask_mean < OUT:
+        subnetworks = self.optimization.network.subnetworks
+        learned = subnetworks is not None and subnetworks.mask_weight is not None
+        if learned and mask_mean is not None and mask_mean < OUT:
             _LOG.warning(
                 "the masks have gone out (mean %.4f): such a network scores well and explains "
                 "nothing; lower loss.mask-l1",
