@@ -78,7 +78,7 @@ class Optimization:
             if parameter.requires_grad
         ]
         self.averaged = copy.deepcopy(self.network).eval() if config.train.ema else self.network
-        self.optimizer = _adamw(self.network, config.train)
+        self.optimizer = _adamw(self.network, self._later, config.train)
         self._order: tuple[int, Int64[Tensor, " image"]] | None = None
         self._phase: tuple[bool, nn.Module] | None = None
 
@@ -115,8 +115,9 @@ class Optimization:
         terms.total.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
         self._check("the norm of the gradient", norm, indices)
-        rate = learning_rate(self.number, self.total, self.config.train)
         for group in self.optimizer.param_groups:
+            begun = self.pretraining if group["joins"] and not pretraining else 0
+            rate = learning_rate(self.number - begun, self.total - begun, self.config.train)
             group["lr"] = rate
         self.optimizer.step()
         self._average()
@@ -248,11 +249,18 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _adamw(network: AttributeNetwork, config: TrainConfig) -> torch.optim.AdamW:
-    """Return AdamW; what has one dimension (biases, scales) does not decay."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _adamw(
+    network: AttributeNetwork, later: list[nn.Parameter], config: TrainConfig
+) -> torch.optim.AdamW:
+    """Return AdamW; what has one dimension (biases, scales) does not decay.
+
+    What joins after pretraining has groups of its own: its rate rises and falls from then on.
+    """
+    joining = {id(parameter) for parameter in later}
+    groups = []
+    for joins in (False, True):
+        parameters = [p for p in network.parameters() if (id(p) in joining) == joins]
+        for many, decay in ((True, config.weight_decay), (False, 0.0)):
+            chosen = [p for p in parameters if (p.ndim > 1) == many]
+            groups.append({"params": chosen, "weight_decay": decay, "joins": joins})
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
