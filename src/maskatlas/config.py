@@ -135,6 +135,8 @@ class TrainConfig(Section):
     """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; then
     sub-networks, beginning as that classifier, and reconstructor join. A network that has not both
     heads, or a beta of 0, has no pretraining."""
+    joining_rate: Rate = 1.0
+    """Learning rate of what joins after pretraining, as a multiple of `learning_rate`."""
     clip: Rate = 5.0
     """Largest norm of the gradient."""
     ema: BelowOne = 0.999
@@ -182,7 +184,7 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(
         preset="celeba-64",
         model=ModelConfig(mask_rank=32, mask_context=True),
-        train=TrainConfig(epochs=20, pretraining=0.5),
+        train=TrainConfig(epochs=20, pretraining=0.5, joining_rate=2.0),
     ),
     "demo": Config(
         preset="demo",

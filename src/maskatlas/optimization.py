@@ -116,9 +116,10 @@ class Optimization:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
         self._check("the norm of the gradient", norm, indices)
         for group in self.optimizer.param_groups:
-            begun = self.pretraining if group["joins"] and not pretraining else 0
+            joined = group["joins"] and 0 < self.pretraining <= self.number
+            begun = self.pretraining if joined else 0
             rate = learning_rate(self.number - begun, self.total - begun, self.config.train)
-            group["lr"] = rate
+            group["lr"] = rate * (self.config.train.joining_rate if joined else 1)
         self.optimizer.step()
         self._average()
         if pretraining:
