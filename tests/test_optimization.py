@@ -77,6 +77,7 @@ def test_steps_are_those_of_the_plain_twin(alone: int) -> None:
         weight_decay=0.3,
         ema=0.15,
         warmup=0.3,
+        joining_rate=3.0,
     )
     ours = prepared(config)
     assert ours.pretraining == alone
@@ -86,7 +87,8 @@ def test_steps_are_those_of_the_plain_twin(alone: int) -> None:
         for name, parameter in network.named_parameters()
     }
     rates = learning_rates(ours.total, config.train.learning_rate, 0.3)
-    later = learning_rates(ours.total - alone, config.train.learning_rate, 0.3)
+    times = 3.0 if alone else 1.0
+    later = learning_rates(ours.total - alone, times * config.train.learning_rate, 0.3)
     images, norms = ours.images, []
     for number in range(4):
         indices = ours._indices()
