@@ -13,7 +13,7 @@ import numpy as np
 
 from maskatlas import AttributeNetwork
 from maskatlas.cache import PackedImages
-from maskatlas.config import PRESETS, load_toml
+from maskatlas.config import load_run
 from maskatlas.inference import labels_for, predict
 from maskatlas.metrics import attribute_metrics, paired_interval
 from maskatlas.training import open_data
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     correct = []
     for run in parser.parse_args().runs:
-        data = open_data(load_toml(run / "config.toml", PRESETS["celeba-64"])).validation
+        data = open_data(load_run(run / "config.toml")).validation
         network = AttributeNetwork.from_pretrained(run / "model")
         labels = labels_for(network, data).numpy()
         predictions = predict(network, PackedImages(data, network.preprocessing))
