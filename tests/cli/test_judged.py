@@ -53,7 +53,7 @@ def test_what_channels_and_weights_come_to() -> None:
     for line in (
         "faithful, channels: logit below random removal, "
         "mask 0.100 (0.000 to 0.200), contribution 0.200 (0.100 to 0.300)",
-        "faithful, channels: rank correlation with the true drop, mask-logit 0.400, "
+        "faithful, channels: rank correlation with what the network loses, mask-logit 0.400, "
         "mask-auroc 0.100, contribution-logit -, mask-change 0.700; "
         "contributions miss the logit by at most 2.5e-06",
         "specific, masks: mean change with another's mask, logit -0.400, accuracy -0.020, auroc -",
