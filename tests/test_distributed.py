@@ -160,21 +160,29 @@ def test_two_processes_normalise_as_one_does_the_whole_batch(folder: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "pretraining"), [("gradients", 0.0), ("pretraining", 0.5)])
+@pytest.mark.parametrize(
+    ("phase", "steps", "train"),
+    [
+        ("gradients", 1, {}),
+        ("pretraining", 1, {"pretraining": 0.5}),
+        ("joined", 3, {"pretraining": 0.15, "precision": "float64"}),  # in the third step
+    ],
+)
 def test_the_gradients_of_two_processes_are_those_of_one(
-    folder: Path, name: str, pretraining: float
+    folder: Path, phase: str, steps: int, train: dict[str, Any]
 ) -> None:
-    config = small_config(pretraining=pretraining)
+    config = small_config(**train)
     data = open_data(config).training
     torch.manual_seed(0)
     network = build_network(config.model, data.attributes)
     step = Optimization(config, network, PackedImages(data, network.preprocessing), CPU)
-    step.step()
-    parts = [load_file(folder / f"{name}-{rank}.safetensors") for rank in range(2)]
+    for _ in range(steps):
+        step.step()
+    parts = [load_file(folder / f"{phase}-{rank}.safetensors") for rank in range(2)]
     learning = {
         name: parameter
         for name, parameter in network.named_parameters()
-        if not pretraining or name.startswith(("extractor.", "classifier."))
+        if phase != "pretraining" or name.startswith(("extractor.", "classifier."))
     }
     assert parts[0].keys() == learning.keys()
     for name, parameter in learning.items():

@@ -64,15 +64,16 @@ def normalisation(folder: Path, rank: int) -> dict[str, Tensor]:
     }
 
 
-def gradients(**train: float) -> dict[str, Tensor]:
-    """Of one step in float32."""
+def gradients(steps: int = 1, **train: Any) -> dict[str, Tensor]:
+    """Of the last of so many steps."""
     config = small_config(**train)
     data = open_data(config).training
     torch.manual_seed(0)
     network = build_network(config.model, data.attributes)
     images = PackedImages(data, network.preprocessing)
     step = Optimization(config, network, images, torch.device("cpu"))
-    step.step()
+    for _ in range(steps):
+        step.step()
     return {
         name: p.grad.contiguous() for name, p in network.named_parameters() if p.grad is not None
     }
@@ -117,6 +118,8 @@ def check(folder: Path) -> None:
     save_file(normalisation(folder, rank), folder / f"normalisation-{rank}.safetensors")
     save_file(gradients(), folder / f"gradients-{rank}.safetensors")
     save_file(gradients(pretraining=0.5), folder / f"pretraining-{rank}.safetensors")
+    joined = gradients(3, pretraining=0.15, precision="float64")
+    save_file(joined, folder / f"joined-{rank}.safetensors")
 
     writes = Writes(folder / "runs")
     trained, whole = str(folder / "runs" / "trained"), str(folder / "runs" / "whole")

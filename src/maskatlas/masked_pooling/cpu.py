@@ -98,34 +98,30 @@ def loss_and_gradients(problem: Problem, head: Head) -> Fused:
     """
     batch, attributes, channels = len(problem.features), *problem.bias.shape
     guides = problem.mask_features
-    results = _HeadResults(
-        logits=torch.empty(batch, attributes),
+    found = Fused(
         loss=torch.empty(()),
-        of_weight=torch.empty(attributes, channels),
-        of_bias=torch.empty(attributes),
+        logits=torch.empty(batch, attributes),
+        pooled=torch.empty(batch, attributes, channels),
+        mask_mean=torch.empty(batch, attributes, channels),
+        gradients=Gradients(
+            _empty_like(problem.features),
+            None if guides is None else _empty_like(guides),
+            torch.empty(problem.weight.shape),
+            torch.empty(problem.bias.shape),
+        ),
+        of_head_weight=torch.empty(attributes, channels),
+        of_head_bias=torch.empty(attributes),
     )
-    pooled = torch.empty(batch, attributes, channels)
-    mask_mean = torch.empty_like(pooled)
-    gradients = Gradients(
-        _empty_like(problem.features),
-        None if guides is None else _empty_like(guides),
-        torch.empty(problem.weight.shape),
-        torch.empty(problem.bias.shape),
+    _call(
+        "masked_pooling_fused",
+        problem,
+        found.pooled,
+        found.mask_mean,
+        found.gradients,
+        head,
+        found,
     )
-    _call("masked_pooling_fused", problem, pooled, mask_mean, gradients, head, results)
-    return Fused(
-        *(results.loss, results.logits, pooled, mask_mean),
-        *(gradients, results.of_weight, results.of_bias),
-    )
-
-
-class _HeadResults(NamedTuple):
-    """Where the code writes what it finds of the classifiers."""
-
-    logits: Tensor
-    loss: Tensor
-    of_weight: Tensor
-    of_bias: Tensor
+    return found
 
 
 class _Maps(ctypes.Structure):
@@ -181,7 +177,7 @@ def _call(
     mask_mean: Tensor,
     gradients: Gradients | None = None,
     head: Head | None = None,
-    results: _HeadResults | None = None,
+    found: Fused | None = None,
 ) -> None:
     library = compiled(_SOURCE)
     assert library is not None
@@ -191,7 +187,6 @@ def _call(
     gradients = gradients or Gradients(None, None, None, None)
     given = () if head is None else tuple(_plain(tensor) for tensor in head[:3])
     head_weight, head_bias, labels = given or (None, None, None)
-    logits, loss, of_weight, of_bias = results or (None, None, None, None)
     assert ctypes.sizeof(_Problem) == library.masked_pooling_problem_bytes()
     arguments = _Problem(
         images=len(features),
@@ -215,10 +210,10 @@ def _call(
         binary=0.0 if head is None else head.binary,
         mask_l1=0.0 if head is None else head.mask_l1,
         contribution_l1=0.0 if head is None else head.contribution_l1,
-        logits=_pointer(logits),
-        loss=_pointer(loss),
-        head_weight_gradient=_pointer(of_weight),
-        head_bias_gradient=_pointer(of_bias),
+        logits=_pointer(found and found.logits),
+        loss=_pointer(found and found.loss),
+        head_weight_gradient=_pointer(found and found.of_head_weight),
+        head_bias_gradient=_pointer(found and found.of_head_bias),
         threads=torch.get_num_threads(),
         team=_address("GOMP_parallel"),
         barrier=_address("GOMP_barrier"),
