@@ -45,7 +45,9 @@ def make_network(
                 tensor.uniform_(0.5, 1.5)
             elif tensor.is_floating_point() and tensor.ndim < 3:
                 tensor.add_(0.3 * torch.randn_like(tensor))
-    network.average_contribution = 0.1 * torch.randn(network.average_shape(), dtype=dtype)
+    contribution, image = network.average_shapes()
+    network.average_contribution = 0.1 * torch.randn(contribution, dtype=dtype)
+    network.average_image = torch.rand(image, dtype=dtype)
     return network.eval()
 
 

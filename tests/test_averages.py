@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskatlas.averages import average_contribution
+from maskatlas.averages import average_contribution, average_image
 from maskatlas.cache import PackedImages
-from maskatlas.errors import ConfigError
+from maskatlas.errors import CheckpointError, ConfigError
 from maskatlas.explanations import activation, explain, explainers
 from maskatlas.interventions import evenly_spread
-from maskatlas.model import AttributeNetwork
+from maskatlas.model import AVERAGES, AttributeNetwork
 from networks import draw_images, make_dataset, make_network
 from reference import explanations as slow
 
@@ -29,13 +29,23 @@ def test_the_average_is_the_mean_of_every_images_contribution(kind: str, limit: 
     images = PackedImages(make_dataset(7), network.preprocessing)
     found = average_contribution(network, images, limit=limit)
     chosen = evenly_spread(7, limit).tolist()
-    assert found.shape == network.average_shape()
+    assert found.shape == network.average_shapes()[0]
     for k in range(3):
         maps = [
             slow.contribution_map(network, image.double() / 255, k)
             for image in images.batch(torch.tensor(chosen)).images
         ]
         np.testing.assert_allclose(found[k], np.mean(maps, axis=0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [3, 100])
+def test_the_average_image_is_the_mean_of_the_images_as_the_network_takes_them(limit: int) -> None:
+    network = network_of("paper")
+    data = make_dataset(7)
+    found = average_image(PackedImages(data, network.preprocessing), limit=limit)
+    images = [network.preprocess(data.read(i)) for i in evenly_spread(7, limit).tolist()]
+    assert tuple(found.shape) == network.average_shapes()[1]
+    torch.testing.assert_close(found, torch.stack(images).mean(0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,11 +78,20 @@ def test_without_an_average_nothing_is_centred() -> None:
         explain(network, draw_images(1, 18), "contribution-centred")
 
 
-def test_the_average_comes_back_with_the_model_and_may_be_missing(tmp_path) -> None:
+@pytest.mark.parametrize("name", AVERAGES)
+def test_an_average_comes_back_with_the_model_and_may_be_missing(tmp_path, name: str) -> None:
     network = network_of("context").float()
     network.save_pretrained(tmp_path / "with")
     again = AttributeNetwork.from_pretrained(tmp_path / "with")
-    assert torch.equal(again.average_contribution, network.average_contribution)
-    network.average_contribution = None
+    assert torch.equal(getattr(again, name), getattr(network, name))
+    setattr(network, name, None)
     network.save_pretrained(tmp_path / "without")
-    assert AttributeNetwork.from_pretrained(tmp_path / "without").average_contribution is None
+    assert getattr(AttributeNetwork.from_pretrained(tmp_path / "without"), name) is None
+
+
+def test_an_average_of_another_shape_is_refused(tmp_path) -> None:
+    network = network_of("context").float()
+    network.average_image = torch.zeros(3, 4, 4)
+    network.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="average_image"):
+        AttributeNetwork.from_pretrained(tmp_path)

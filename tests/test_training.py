@@ -734,6 +734,7 @@ def test_trained_on_the_validation_images_the_model_is_the_last(
     }
     model = load_file(run / "model" / "model.safetensors")
     assert model.pop("average_contribution").isfinite().all()
+    assert 0 < model.pop("average_image").mean() < 1
     assert_same(model, average)
     assert "images it was trained on" in (run / "model" / "README.md").read_text()
 

@@ -1,4 +1,4 @@
-"""What an attribute's contributions are on the average image, to compare an image with."""
+"""What images, and what attributes' contributions, are on average: to compare an image with."""
 
 import torch
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from torch import Tensor
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
 from maskatlas.explanations import contribution_map
-from maskatlas.inference import passes
+from maskatlas.inference import BATCH_SIZE, passes
 from maskatlas.interventions import evenly_spread
 from maskatlas.model import AttributeNetwork
 
@@ -35,7 +35,7 @@ def average_contribution(
         precision: As in :class:`maskatlas.config.TrainConfig`.
     """
     sample = evenly_spread(len(images), limit)
-    total = torch.zeros(network.average_shape(), dtype=torch.float64)
+    total = torch.zeros(network.average_shapes()[0], dtype=torch.float64)
     parameter = next(network.parameters())
     for _, output in passes(network, images, indices=sample, precision=precision):
         features = output.features.to(parameter.dtype)
@@ -44,3 +44,23 @@ def average_contribution(
         total += maps.sum(0).to("cpu", torch.float64)
     mean = distributed.sum_(total) / len(sample)
     return mean.to(parameter.device, parameter.dtype)
+
+
+def average_image(
+    images: PackedImages, *, limit: int = MOST_IMAGES
+) -> Float[Tensor, "3 rows columns"]:
+    """Return the mean image, RGB 0..1.
+
+    Each process takes its share of the images, and all get the mean over all of them. Given to a
+    network as ``network.average_image`` it is what ``contribution-traced`` compares images with.
+
+    Args:
+        images: At least one.
+        limit: Most images, spread evenly over the dataset.
+    """
+    sample = evenly_spread(len(images), limit)
+    share = sample[distributed.rank() :: distributed.world_size()]
+    total = torch.zeros(images.batch(sample[:1]).images.shape[1:], dtype=torch.float64)
+    for part in share.split(BATCH_SIZE):
+        total += images.batch(part).images.sum(0, dtype=torch.float64)
+    return distributed.sum_(total).to(torch.float32) / (255 * len(sample))

@@ -22,8 +22,8 @@ PIXEL_MEAN = 0.5
 PIXEL_DEVIATION = 0.25
 """Images come as RGB 0..1; the network itself takes the mean away and divides by the deviation."""
 
-AVERAGE = "average_contribution"
-"""The one tensor that a model folder may lack: nothing but a map is computed from it."""
+AVERAGES = ("average_contribution", "average_image")
+"""The tensors that a model folder may lack: nothing but maps are computed from them."""
 
 
 class Output(NamedTuple):
@@ -100,6 +100,10 @@ class AttributeNetwork(nn.Module):
     """Mean over training images of each attribute's contribution at each position, where it was
     measured (:func:`maskatlas.averages.average_contribution`)."""
 
+    average_image: Float[Tensor, "3 rows columns"] | None
+    """Mean training image, RGB 0..1, where it was measured
+    (:func:`maskatlas.averages.average_image`)."""
+
     def __init__(
         self,
         config: ModelConfig,
@@ -119,7 +123,8 @@ class AttributeNetwork(nn.Module):
         self.subnetworks = subnetworks
         self.classifier = classifier
         self.reconstructor = reconstructor
-        self.register_buffer(AVERAGE, None)
+        for name in AVERAGES:
+            self.register_buffer(name, None)
 
     def forward(self, images: Float[Tensor, "batch 3 rows columns"]) -> Output:
         """Recognise.
@@ -269,15 +274,15 @@ class AttributeNetwork(nn.Module):
         values = self.preprocessing.region(PIL.ImageOps.exif_transpose(region))
         return torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
 
-    def average_shape(self) -> tuple[int, int, int]:
-        """Return K, h and w: the shape of :attr:`average_contribution`."""
+    def average_shapes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Return the shapes of :attr:`average_contribution` and :attr:`average_image`."""
         training, side = self.extractor.training, self.preprocessing.size
         parameter = next(self.parameters())
         images = torch.zeros(1, 3, side, side, device=parameter.device, dtype=parameter.dtype)
         with torch.no_grad():
             features = self.extractor.eval()(images)
         self.extractor.train(training)
-        return len(self.attributes), *features.shape[2:]
+        return (len(self.attributes), *features.shape[2:]), (3, side, side)
 
     def save_pretrained(self, directory: Path | str, *, card: str = "") -> None:
         """Write ``config.json``, ``model.safetensors`` and ``README.md``; nothing is pickled.
@@ -349,13 +354,14 @@ def open_network(
         with torch.device("meta"):
             network = build(config, attributes)
             weights = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-            return weights | {AVERAGE: network.average_shape()}
+            return weights | dict(zip(AVERAGES, network.average_shapes(), strict=True))
 
-    config, attributes, state = load_model(directory, shapes, optional=(AVERAGE,))
-    average = state.pop(AVERAGE, None)
+    config, attributes, state = load_model(directory, shapes, optional=AVERAGES)
+    averages = {name: state.pop(name, None) for name in AVERAGES}
     with torch.device("meta"):
         network = build(config, attributes)
     network.load_state_dict(state, assign=True)
-    network.average_contribution = average
+    for name, average in averages.items():
+        setattr(network, name, average)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()

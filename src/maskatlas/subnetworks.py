@@ -126,14 +126,21 @@ class SubNetworks(nn.Module):
         channels: Sequence[int],
     ) -> Float[Tensor, "batch attribute chosen height width"]:
         """Return M for the chosen attributes and channels, 0 to 1."""
-        rows = torch.tensor(attributes, device=features.device)
-        columns = torch.tensor(channels, device=features.device)
+        return self.mask_logits(self._guides(features), attributes, channels).sigmoid()
+
+    def mask_logits(
+        self,
+        guides: Float[Tensor, "batch guide height width"],
+        attributes: Sequence[int],
+        channels: Sequence[int],
+    ) -> Float[Tensor, "batch attribute chosen height width"]:
+        """Return W^k * g + b^k for the chosen attributes and channels: masks before the sigmoid."""
+        rows = torch.tensor(attributes, device=guides.device)
+        columns = torch.tensor(channels, device=guides.device)
         weight = self.mask_weight[rows][:, columns].flatten(0, 1)[:, :, None, None]
         bias = self.mask_bias[rows][:, columns].flatten()
-        guides = self._guides(features)
-        masks = nn.functional.conv2d(guides, weight.to(guides.dtype), bias.to(guides.dtype))
-        shape = len(masks), len(attributes), len(channels), *masks.shape[2:]
-        return masks.sigmoid().reshape(shape)
+        logits = nn.functional.conv2d(guides, weight.to(guides.dtype), bias.to(guides.dtype))
+        return logits.reshape(len(logits), len(attributes), len(channels), *logits.shape[2:])
 
     def contributions(
         self,

@@ -18,7 +18,7 @@ NAMES = ("Smiling", "Male", "Young")
 def twin_of(network, ours):
     """Ours with the other network's parts, all but the masks."""
     state = {n: t for n, t in network.state_dict().items() if ".mask_" not in n}
-    ours.average_contribution = None
+    ours.average_contribution = ours.average_image = None
     missing = ours.load_state_dict(state, strict=False)
     assert not missing.unexpected_keys
     assert {name.split(".")[1].split("_")[0] for name in missing.missing_keys} <= {"mask"}

@@ -10,6 +10,7 @@ from linear_networks import LinearNetwork, examine, seen
 from maskatlas.errors import ConfigError
 from maskatlas.evaluation.randomization import MASKS, layers, randomise, randomization
 from maskatlas.explanations import explain
+from maskatlas.model import AVERAGES
 from networks import make_dataset, make_network
 
 NAMES = ("Smiling", "Male", "Young")
@@ -66,7 +67,7 @@ def test_layers_go_from_the_heads_to_the_stem_and_leave_out_what_no_map_needs() 
     ]
     every = [name for names in found for name in names]
     assert len(every) == len(set(every))
-    idle = ("reconstructor.", "classifier.", "average_contribution")
+    idle = ("reconstructor.", "classifier.", *AVERAGES)
     assert {*every} == {n for n in network.state_dict() if not n.startswith(idle)}
     plain = layers(make_network(NAMES, channels=4, subnetworks=False))
     assert plain[0] == ["classifier.weight", "classifier.bias"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskatlas.model import AttributeNetwork
 from reference import model as slow
+from reference.differences import traced_contribution_map
 
 
 def contribution_map(network: AttributeNetwork, image: Tensor, attribute: int) -> np.ndarray:
@@ -44,43 +45,6 @@ def centred_contribution_map(
                     difference = contribution[y, x] - average[y, x]
                     shared[row, column] += weight * times / 16 * difference
     return shared
-
-
-def traced_contribution_map(network: AttributeNetwork, image: Tensor, attribute: int) -> np.ndarray:
-    """Activation times gradient of the contributions' sum, a mean over layers; masks are held."""
-    steps = flattened(network.extractor)
-    given = [(image[None] - 0.5) / 0.25]
-    for step in steps:
-        given.append(step(given[-1]).detach())
-    features = given[-1]
-    worth = torch.zeros_like(features[0])
-    for c in range(features.shape[1]):
-        for row, column in np.ndindex(*features.shape[2:]):
-            if network.subnetworks is None:
-                worth[c, row, column] = network.classifier.weight[attribute, c].detach()
-            else:
-                mask = slow.masks(network.subnetworks, features, attribute)[0, c, row, column]
-                weight = network.subnetworks.weight[attribute, c]
-                worth[c, row, column] = (weight * (network.subnetworks.offset + mask)).detach()
-    worth /= features[0, 0].numel()
-    maps = []
-    for place, step in enumerate(steps):
-        layer = given[place + 1].clone().requires_grad_()
-        if not isinstance(step, torch.nn.ReLU) or layer.shape[2:] != features.shape[2:]:
-            continue
-        last = layer
-        for later in steps[place + 1 :]:
-            last = later(last)
-        (slope,) = torch.autograd.grad((worth * last[0]).sum(), layer)
-        maps.append((slope * layer)[0].sum(0).detach().numpy())
-    return sum(maps) / len(maps)
-
-
-def flattened(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """The parts of a chain of chains, in order."""
-    if not isinstance(module, torch.nn.Sequential):
-        return [module]
-    return [part for child in module for part in flattened(child)]
 
 
 def mask_map(network: AttributeNetwork, image: Tensor, attribute: int) -> np.ndarray:

@@ -43,15 +43,16 @@ class UnmaskedSubNetworks(SubNetworks):
         self.weight.copy_(classifier.weight / self.offset)
         self.bias.copy_(classifier.bias)
 
-    def masks(
+    def mask_logits(
         self,
-        features: Float[Tensor, "batch channel height width"],
+        guides: Float[Tensor, "batch guide height width"],
         attributes: Sequence[int],
         channels: Sequence[int],
     ) -> Float[Tensor, "batch attribute chosen height width"]:
-        """Return zeros."""
-        return features.new_zeros(
-            (len(features), len(attributes), len(channels), *features.shape[2:])
+        """Return the lowest number, whose sigmoid is 0."""
+        lowest = torch.finfo(guides.dtype).min
+        return guides.new_full(
+            (len(guides), len(attributes), len(channels), *guides.shape[2:]), lowest
         )
 
     def contribution_maps(

@@ -52,15 +52,17 @@ class SharedMaskSubNetworks(SubNetworks):
         mask_mean = masks.mean((2, 3))[:, :, None].expand_as(pooled)
         return Answers(logits, pooled, mask_mean, loss=None)
 
-    def masks(
+    def mask_logits(
         self,
-        features: Float[Tensor, "batch channel height width"],
+        guides: Float[Tensor, "batch guide height width"],
         attributes: Sequence[int],
         channels: Sequence[int],
     ) -> Float[Tensor, "batch attribute chosen height width"]:
-        """Return the masks of the chosen attributes, once for each chosen channel."""
-        masks = self.mask_maps(features, attributes)
-        return masks[:, :, None].expand(-1, -1, len(channels), -1, -1)
+        """Return w^k * g + b^k of the chosen attributes, once for each chosen channel."""
+        rows = torch.tensor(attributes, device=guides.device)
+        weight = self.mask_weight[rows][:, :, None, None].to(guides.dtype)
+        logits = nn.functional.conv2d(guides, weight, self.mask_bias[rows].to(guides.dtype))
+        return logits[:, :, None].expand(-1, -1, len(channels), -1, -1)
 
     def contribution_maps(
         self,
@@ -79,10 +81,7 @@ class SharedMaskSubNetworks(SubNetworks):
         attributes: Sequence[int],
     ) -> Float[Tensor, "batch attribute height width"]:
         """Return the masks, which are the same for all channels."""
-        rows = torch.tensor(attributes, device=features.device)
-        guides: Tensor = features if self.guide is None else self.guide(features)
-        weight = self.mask_weight[rows][:, :, None, None].to(guides.dtype)
-        return nn.functional.conv2d(guides, weight, self.mask_bias[rows].to(guides.dtype)).sigmoid()
+        return self.masks(features, attributes, [0])[:, :, 0]
 
 
 def build(config: ModelConfig, attributes: Sequence[str]) -> AttributeNetwork:

@@ -17,7 +17,7 @@ from maskatlas.evaluation.intervals import Measured
 from maskatlas.evaluation.positives import Positives, Tally, maps_of
 from maskatlas.evaluation.rank_correlation import unit_ranks
 from maskatlas.metrics import or_none
-from maskatlas.model import AVERAGE, AttributeNetwork, build_network
+from maskatlas.model import AVERAGES, AttributeNetwork, build_network
 
 IMAGES = 20
 """Maps are compared on at most so many images, unless told otherwise; the maps are held."""
@@ -149,7 +149,8 @@ def layers(network: AttributeNetwork) -> list[list[str]]:
     idle = ["reconstructor."] + (["classifier."] if network.subnetworks is not None else [])
     found: list[list[str]] = []
     for tensors in _tensors(network, ""):
-        tensors.pop(AVERAGE, None)
+        for name in AVERAGES:
+            tensors.pop(name, None)
         if not tensors or next(iter(tensors)).startswith(tuple(idle)):
             continue
         matrix = any(tensor.ndim > 1 for tensor in tensors.values())

@@ -32,7 +32,7 @@ def contribution_map(
     """
     heads = network.subnetworks
     if heads is None:
-        weight = _classifier_rows(network, attributes).to(features.dtype) / _positions(features)
+        weight = classifier_rows(network, attributes).to(features.dtype) / positions(features)
         return torch.einsum("ac,bchw->bahw", weight, features)
     if type(heads) is SubNetworks:
         return heads.contribution_maps(features, network.attribute_indices(attributes))
@@ -61,7 +61,7 @@ def flat_mask_map(network: AttributeNetwork, features: Features, attributes: Seq
     heads = network.subnetworks
     assert heads is not None, "refused without"
     means = heads(features).mask_mean[:, rows]
-    shares = heads.weight[rows] * (heads.offset + means) / _positions(features)
+    shares = heads.weight[rows] * (heads.offset + means) / positions(features)
     return torch.einsum("bac,bchw->bahw", shares.to(features.dtype), features)
 
 
@@ -83,7 +83,7 @@ def centred_contribution_map(
     average = average.to(features.device, features.dtype) * average[0, 0].numel()
     average = interpolate(average, features.shape[2:], mode="bilinear", align_corners=False)
     maps = contribution_map(network, features, attributes)
-    return _shared_with_neighbours(maps - average / _positions(features))
+    return _shared_with_neighbours(maps - average / positions(features))
 
 
 def _shared_with_neighbours(maps: Map) -> Map:
@@ -168,34 +168,11 @@ def known_gradients(
     for first in range(0, len(attributes), count):
         some = attributes[first : first + count]
         if network.subnetworks is None:
-            slope = _classifier_rows(network, some).to(features.dtype) / _positions(features)
+            slope = classifier_rows(network, some).to(features.dtype) / positions(features)
             shape = len(features), *slope.shape, *features.shape[2:]
             yield slope[None, :, :, None, None].expand(shape)
         else:
             yield _through_masks(network.subnetworks, features, network.attribute_indices(some))
-
-
-def held_gradients(
-    network: AttributeNetwork, features: Features, attributes: Sequence[str], *, layers: int = 1
-) -> Slopes:
-    """Yield what a feature at each position is worth while the masks stay as they are.
-
-    w_kc (offset + M^k_cu) / (h w), or without sub-networks w_kc / (h w): times f, the contribution.
-    For as many of the attributes at a time as :data:`MOST_NUMBERS` lets, where each is going to be
-    carried back to so many layers.
-    """
-    heads, count = network.subnetworks, max(1, MOST_NUMBERS // (layers * features.numel()))
-    for first in range(0, len(attributes), count):
-        some = attributes[first : first + count]
-        if heads is None:
-            weight = _classifier_rows(network, some)[None, :, :, None, None].to(features.dtype)
-            shape = len(features), len(some), *features.shape[1:]
-            yield (weight / _positions(features)).expand(shape)
-            continue
-        weight = heads.weight.detach()[network.attribute_indices(some)][:, :, None, None]
-        with torch.no_grad():
-            masks = network.masks(features, some)
-        yield weight.to(features.dtype) * (heads.offset + masks) / _positions(features)
 
 
 def _through_masks(
@@ -230,12 +207,12 @@ def _by_masks(
     )
     masks = torch.einsum("acg,bghw->bachw", inner, guides)
     masks = (masks + bias[:, :, None, None]).sigmoid()
-    outer = outer[:, :, None, None] / _positions(features)
+    outer = outer[:, :, None, None] / positions(features)
     slope = outer * masks * (1 - masks) * features[:, None]
     return outer * (heads.offset + masks), torch.einsum("bachw,acg->baghw", slope, inner)
 
 
-def _classifier_rows(
+def classifier_rows(
     network: AttributeNetwork, attributes: Sequence[str]
 ) -> Float[Tensor, "some channel"]:
     """Return the multi-label classifier's weights of these attributes."""
@@ -243,5 +220,6 @@ def _classifier_rows(
     return network.classifier.weight.detach()[network.attribute_indices(attributes)]
 
 
-def _positions(features: Features) -> int:
+def positions(features: Features) -> int:
+    """Return h w."""
     return features.shape[2] * features.shape[3]

@@ -1,83 +1,122 @@
 """Contributions traced back through the extractor, to where features saw what they speak of.
 
 A feature of the last layer sees dozens of pixels, and speaks from the middle of what it sees.
-Contributions can be told apart one layer earlier, where a feature sees less, and so on.
+Contributions can be told apart one layer earlier, where a feature sees less, and so on, back to the
+pixels.
 """
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from maskatlas.explanations.activation import (
-    Features,
-    Images,
-    Map,
-    contribution_map,
-    held_gradients,
-)
+from maskatlas.explanations.activation import Images, Map, classifier_rows, positions
+from maskatlas.explanations.differences import ELEMENTWISE, Pair, chain, elementwise, through
 from maskatlas.model import AttributeNetwork
 
-_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.ELU, nn.Mish)
+GREY = 0.5
+"""The reference where the average image is not known; 0 for the extractor."""
 
 
 def traced_contribution_map(
     network: AttributeNetwork, images: Images, attributes: Sequence[str]
 ) -> Map:
-    """Return the mean over layers of sum_c f^l_cu dS / df^l_cu, S the sum of the contributions.
+    """Return the mean over layers of sum_c (f^l_cu - r^l_cu) dS / df^l_cu: l from pixels to f.
 
-    A layer ends with an activation function or a block. The layers l are those of the extractor
-    whose map has as many positions as the features, the last one included: its map is the features,
-    and its summand the contribution. Masks are held as they
-    are, so that S is linear in the features; earlier layers share it out by their gradients, as
-    HiResCAM (Draelos and Carin 2020) does at one layer, and several layers are joined as in
-    LayerCAM (Jiang et al. 2021). Normalisation has constants that no earlier feature accounts for,
-    so that only the last layer's summand adds up to the logit less the bias.
+    f^l is what a layer gives for the image and r^l what it gives for the reference, the average
+    training image (mid grey where it was not measured). S differs between the two as the logit
+    does, and gradients are slopes of lines from the one to the other
+    (:mod:`maskatlas.explanations.differences`), so that each layer's summand adds up to the logit
+    less the reference's: exactly. Joining layers is LayerCAM's idea (Jiang et al. 2021). A layer
+    ends with an activation function or a block. The finer ones are summed up over the cells of the
+    features' grid.
 
     An extractor is followed where it is a chain (``nn.Sequential``); of another, the features are
-    the only layer, and the map is the contribution.
+    the only layer. A block of a chain, and whatever else is neither linear nor an activation
+    function nor a maximum, has its own gradient: layers before it then do not add up exactly.
     """
     with torch.enable_grad():
-        layers = _layers(network, images.detach().clone().requires_grad_())
-    features = layers[-1]
-    if len(layers) == 1:
-        return contribution_map(network, features.detach(), attributes)
-    maps = []
-    for slopes in held_gradients(network, features.detach(), attributes, layers=len(layers)):
-        carried = slopes.transpose(0, 1)
-        found = torch.autograd.grad(
-            features, layers, carried, is_grads_batched=True, retain_graph=True
-        )
-        parts = [
-            torch.einsum("abchw,bchw->bahw", slope, layer.detach())
-            for slope, layer in zip(found, layers, strict=True)
-        ]
-        maps.append(torch.stack(parts).mean(0))
-    return torch.cat(maps, dim=1)
+        layers = _layers(network, images)
+        sums = _sums(network, layers[-1], attributes)
+        maps = [torch.stack(list(_summands(total, layers))).mean(0) for total in sums]
+    return torch.stack(maps, dim=1)
 
 
-def _layers(network: AttributeNetwork, images: Images) -> list[Features]:
-    """Return what each layer with as many positions as the features gives, these last."""
-    features = network.normalised(images)
-    ends: list[Features] = []
+def _summands(
+    total: Float[Tensor, ""], layers: Sequence[Pair]
+) -> Iterator[Float[Tensor, "batch height width"]]:
+    """Yield each layer's part in a sum over images, on the last layer's grid."""
+    size = layers[-1].images.shape[2:]
+    slopes = torch.autograd.grad(total, [layer.images for layer in layers], retain_graph=True)
+    for slope, layer in zip(slopes, layers, strict=True):
+        part = (slope * layer.difference).sum(1)
+        for axis in (1, 2):
+            part = _regridded(part, axis, size[axis - 1])
+        yield part
+
+
+def _regridded(values: Tensor, axis: int, cells: int) -> Tensor:
+    """Share values along an axis out to so many cells, by how much they overlap; sums stay."""
+    count = values.shape[axis]
+    if count == cells:
+        return values
+    edges = torch.arange(count + 1, dtype=values.dtype, device=values.device) * (cells / count)
+    cell = torch.arange(cells, dtype=values.dtype, device=values.device)[:, None]
+    overlap = (edges[1:].minimum(cell + 1) - edges[:-1].maximum(cell)).clamp(min=0)
+    shared: Tensor = torch.tensordot(values, overlap / overlap.sum(0), ([axis], [1]))
+    return shared.movedim(-1, axis)
+
+
+def _layers(network: AttributeNetwork, images: Images) -> list[Pair]:
+    """Return what each layer gives: pixels first, features last."""
+    pixels = network.normalised(images.detach().clone().requires_grad_())
+    pair = Pair(pixels, network.normalised(_reference(network, images)))
+    parts = list(chain(network.extractor))
+    ends = [pair] if len(parts) > 1 else []
     ended = False
-    for module in _chain(network.extractor):
-        features = module(features)
-        activation = isinstance(module, _ACTIVATIONS)
+    for module in parts:
+        pair = through(module, pair)
+        activation = isinstance(module, ELEMENTWISE)
         if activation and ended:  # of the block before it
             ends.pop()
         ended = activation or any(module.children())
         if ended:
-            ends.append(features)
-    size = features.shape[2:]
-    return [end for end in ends if end is not features and end.shape[2:] == size] + [features]
+            ends.append(pair)
+    return ends if ended else [*ends, pair]
 
 
-def _chain(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the modules that an extractor applies one after the other."""
-    if type(module).forward is nn.Sequential.forward:
-        assert isinstance(module, nn.Sequential)
-        for part in module:
-            yield from _chain(part)
-    else:
-        yield module
+def _reference(network: AttributeNetwork, images: Images) -> Float[Tensor, "1 3 rows columns"]:
+    """Return what images are compared with, in their size."""
+    average = network.average_image
+    if average is None:
+        return torch.full_like(images[:1].detach(), GREY)
+    average = average[None].to(images.device, images.dtype)
+    return interpolate(average, images.shape[2:], mode="bilinear", align_corners=False)
+
+
+def _sums(
+    network: AttributeNetwork, features: Pair, attributes: Sequence[str]
+) -> Iterator[Float[Tensor, ""]]:
+    """Yield for each attribute what differs, from image to reference, as its logit does.
+
+    Linear in each attribute's difference of features and masks, summed over images. With masks, the
+    product (offset + M) f is shared out half and half: the difference of each times the mean of the
+    other. Only gradients are taken of it.
+    """
+    heads = network.subnetworks
+    if heads is None:
+        for weight in classifier_rows(network, attributes).to(features.images.dtype):
+            yield torch.einsum("bchw,c->", features.images, weight) / positions(features.images)
+        return
+    guides, channels = features, list(range(network.channels))
+    for module in () if heads.guide is None else chain(heads.guide):
+        guides = through(module, guides)
+    middle = (features.images.detach() + features.reference) / 2
+    for row in network.attribute_indices(attributes):
+        logits = Pair(*(heads.mask_logits(part, [row], channels)[:, 0] for part in guides))
+        masks = elementwise(torch.sigmoid, Pair(logits.images, logits.reference.detach()))
+        open_ = heads.offset + (masks.images.detach() + masks.reference) / 2
+        weight = heads.weight[row].detach().to(open_.dtype) / positions(features.images)
+        yield torch.einsum("bchw,c->", open_ * features.images + middle * masks.images, weight)
