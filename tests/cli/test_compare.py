@@ -28,6 +28,21 @@ def test_a_comparison_from_end_to_end(tmp_path: Path) -> None:
     assert (told["split"], told["images"]) == ("test", 8)
 
 
+def test_other_verbs_read_what_a_comparison_trained(tmp_path: Path) -> None:
+    words = ("compare", "--out", tmp_path, *TINY, "--systems", "abn,majority", "-q")
+    assert call(*words).code == 0
+    asked = ("--explanations", "--subjects", "localization", "--methods", "abn,hires-cam", "--json")
+    answer = call("evaluate", tmp_path / "abn", "--split", "test", *asked, "-q")
+    assert answer.code == 0, answer.err
+    told = json.loads(answer.out)
+    assert list(told["explanations"]["localization"]["methods"]) == ["abn", "hires-cam"]
+    compared = json.loads((tmp_path / "comparison.json").read_text())["systems"][0]
+    assert abs(told["mean_accuracy"] - compared["mean"]["accuracy"]["value"]) < 1e-6
+    answer = call("evaluate", tmp_path / "majority")
+    assert answer.code == 2
+    assert "system 'majority': expected one that is a network" in answer.err
+
+
 def test_what_cannot_be_done_is_an_error_of_one_line(tmp_path: Path) -> None:
     for words, code, message in (
         (("--systems", "plane"), 2, "did you mean plain"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskatlas.comparison import backbone
+from maskatlas.comparison import backbone, open_network
 from maskatlas.comparison.backbone import (
     BackboneExtractor,
     BackboneSystem,
@@ -19,7 +19,7 @@ from maskatlas.config import Config, ModelConfig
 from maskatlas.errors import CheckpointError, ConfigError
 from maskatlas.subnetworks import Supervision
 from maskatlas.tensorfile import save_tensors
-from networks import draw_images
+from networks import draw_images, make_dataset
 
 NAMES = ("Smiling", "Male")
 CONFIG = ModelConfig(channels=4, image_size=32)
@@ -175,8 +175,9 @@ def test_names_are_read_and_wrong_ones_explained(tmp_path: Path) -> None:
     assert found._configured(asked).train.pretraining == 0
     moving = BackboneSystem.named("backbone:timm/resnet18")
     assert moving._configured(asked).train.pretraining == 0.5
-    with pytest.raises(ConfigError, match="frozen backbone needs weights"):
-        find_systems(["backbone:timm/resnet18:frozen"])
+    assert found.obstacle(make_dataset(4)) is None
+    (lacking,) = find_systems(["backbone:timm/resnet18:frozen"])
+    assert "frozen backbone needs weights" in str(lacking.obstacle(make_dataset(4)))
     with pytest.raises(ConfigError, match="expected backbone:timm/NAME"):
         find_systems(["backbone:keras/x"])
 
@@ -201,6 +202,22 @@ def test_a_network_of_a_library_is_built_up_to_the_map_that_suits(
     assert len(built(torch.rand(1, 3, 32, 32))) == 3
     with pytest.raises(ConfigError, match="backbone:torchvision/none: torchvision says"):
         backbone.open_backbone("torchvision", "none", 32)
+
+
+@pytest.mark.parametrize("kind", ["", ":frozen"])
+def test_what_was_trained_on_a_backbone_opens_without_its_weights_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(backbone, "open_backbone", lambda *_: Pyramid())
+    name = f"backbone:timm/x{kind}"
+    config = replace(CONFIG, channels=6)
+    network = BackboneSystem.named(name, tmp_path / "w")._trained().build
+    monkeypatch.setattr(backbone, "load_weights", lambda *_: None)
+    built = network(config, NAMES).eval()
+    built.save_pretrained(tmp_path / "model")
+    again = open_network(name, tmp_path / "model")
+    images = draw_images(2, 32, dtype=torch.float32)
+    torch.testing.assert_close(again(images).logits, built(images).logits)
 
 
 def test_weights_come_from_a_file_that_fits(tmp_path: Path) -> None:

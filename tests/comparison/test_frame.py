@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from maskatlas.cache import PackedImages
-from maskatlas.comparison import budget, compare, find_systems, open_network, systems
+from maskatlas.comparison import budget, compare, find_systems, open_network, system_of, systems
 from maskatlas.comparison.budget import within_minutes
 from maskatlas.comparison.comparing import judged_on
 from maskatlas.comparison.images import ImagesWithRegions
@@ -172,6 +172,8 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
     ):
         compare(other, tmp_path / "parts", names=names)
     path = tmp_path / "parts" / "plain" / "result.json"
+    assert system_of(path.parent) == "plain"
+    assert system_of(tmp_path / "parts") is None
     older = json.loads(path.read_text(encoding="utf-8"))
     assert older["asked"]["train"].pop("pretraining") == 0.0
     path.write_text(json.dumps(older), encoding="utf-8")
@@ -180,6 +182,8 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"train.pretraining: it has 0.0, asked for is 0.5"):
         compare(later, tmp_path / "parts", names=names)
     path.write_text("{}")
+    with pytest.raises(CheckpointError, match=r"does not say which system's.*open_network"):
+        system_of(path.parent)
     with pytest.raises(CheckpointError, match=r"damaged.*remove the folder"):
         compare(config, tmp_path / "parts", names=names)
     network = open_network("abn", tmp_path / "whole" / "abn" / "model")

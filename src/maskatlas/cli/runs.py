@@ -49,22 +49,26 @@ class OnRun(Talk):
         return load_run(path)
 
     def network(self) -> "AttributeNetwork":
-        """Load the run's network onto the device.
+        """Load the run's network onto the device; it may be one that `compare` trained.
 
         Raises:
             RunError: The run has no model yet.
             CheckpointError: The model is damaged.
+            ConfigError: It is a system of a comparison that is no network.
         """
+        from maskatlas.comparison import open_network, system_of
         from maskatlas.devices import choose_device
         from maskatlas.model import AttributeNetwork
 
-        folder = self.run_folder / "model"
+        folder, device = self.run_folder / "model", choose_device(self.device)
+        if (system := system_of(self.run_folder)) is not None:
+            return open_network(system, folder).to(device)
         if not folder.is_dir():
             raise RunError(
                 f"{self.run_folder}: no model in it yet; it is written after the first epoch of "
                 "`maskatlas train`"
             )
-        return AttributeNetwork.from_pretrained(folder).to(choose_device(self.device))
+        return AttributeNetwork.from_pretrained(folder).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)

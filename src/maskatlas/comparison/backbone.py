@@ -28,7 +28,7 @@ from maskatlas.comparison.system import Fitted, Job, NetworkSystem
 from maskatlas.config import Config, ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.errors import CheckpointError, ConfigError
-from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, build_network
+from maskatlas.model import PIXEL_DEVIATION, PIXEL_MEAN, AttributeNetwork, build_network
 from maskatlas.tensorfile import load_tensors
 
 LEAST_SIDE = 8
@@ -266,7 +266,7 @@ class BackboneSystem:
         """Return the system that a name such as ``backbone:timm/resnet18:frozen`` means.
 
         Raises:
-            ConfigError: The name is not of this form, or a frozen one has no weights.
+            ConfigError: The name is not of this form.
         """
         matched = _NAME.fullmatch(name)
         if matched is None:
@@ -275,19 +275,32 @@ class BackboneSystem:
                 ":frozen behind it or not"
             )
         source, model, frozen = matched.groups()
-        if frozen and weights is None:
-            raise ConfigError(
-                f"system {name!r}: a frozen backbone needs weights that mean something; give "
-                "--weights FILE.safetensors"
-            )
         return cls(name, source, model, bool(frozen), weights)
 
-    def obstacle(self, data: AttributeDataset) -> str | None:
-        """Return None: labels suffice."""
+    def obstacle(self, data: AttributeDataset) -> str | None:  # noqa: ARG002, labels suffice
+        """Say what a frozen one lacks."""
+        if self.frozen and self.weights is None:
+            return (
+                "a frozen backbone needs weights that mean something; give "
+                "--weights FILE.safetensors"
+            )
+        return None
 
     def fit(self, job: Job) -> Fitted:
         """Train masks and classifiers, and the backbone unless it is frozen."""
-        return NetworkSystem(self.name, self.title, self._build, self._configured).fit(job)
+        return self._trained().fit(job)
+
+    def open(self, folder: Path) -> AttributeNetwork:
+        """Read a model folder that the system's training wrote, in eval mode.
+
+        Raises:
+            CheckpointError: It is no model, damaged, or of another system.
+            ConfigError: The library is not installed.
+        """
+        return replace(self, weights=None)._trained().open(folder)
+
+    def _trained(self) -> NetworkSystem:
+        return NetworkSystem(self.name, self.title, self._build, self._configured)
 
     def _configured(self, config: Config) -> Config:
         """Return the configuration; features that are frozen need no pretraining."""

@@ -73,13 +73,15 @@ def compare(
     images = PackedImages(data, Preprocessing(config.model.image_size))
     plain = json.loads(json.dumps(to_mapping(config)))
     asked = {**plain, "minutes": minutes, "images": _fingerprint(images.data)}
-    entries, skipped = [], {}
+    obstacles = {system.name: system.obstacle(data) for system in chosen}
+    skipped = {name: reason for name, reason in obstacles.items() if reason is not None}
+    for name, reason in skipped.items():
+        if names:
+            raise DataError(f"{name}: {reason}")
+        _LOG.warning("%s is left out: %s", name, reason)
+    entries = []
     for system in chosen:
-        if (reason := system.obstacle(data)) is not None:
-            if names:
-                raise DataError(f"{system.name}: {reason}")
-            _LOG.warning("%s is left out: %s", system.name, reason)
-            skipped[system.name] = reason
+        if system.name in skipped:
             continue
         job = Job(config, out / re.sub(r"[^A-Za-z0-9.-]+", "-", system.name), minutes)
         entries.append(_entry(system, job, images, asked))
@@ -145,7 +147,7 @@ def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]
     )
     entry = Entry(system.name, system.title, scores.float().cpu().contiguous(), costs, fitted.note)
     save_tensors(job.folder / SCORES, {"scores": entry.scores}, {})
-    record = {"asked": asked, "costs": costs.to_json(), "note": entry.note}
+    record = {"system": system.name, "asked": asked, "costs": costs.to_json(), "note": entry.note}
     write_atomically(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
     return entry
 
@@ -176,6 +178,25 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
         )
     scores: Float[Tensor, "image attribute"] = load_tensors(folder / SCORES)[0]["scores"]
     return Entry(system.name, system.title, scores, costs, note)
+
+
+def system_of(folder: Path) -> str | None:
+    """Return the name of the system that a folder of a comparison holds; None if it holds none.
+
+    Raises:
+        CheckpointError: What it holds is damaged.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["system"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: it does not say which system's it is ({error!r}); open the network with "
+            "`maskatlas.comparison.open_network(system, folder)`"
+        ) from error
+    return str(name)
 
 
 def _fingerprint(data: AttributeDataset) -> str:
