@@ -35,6 +35,10 @@ def test_the_best_is_marked_and_what_differs_by_more_than_chance() -> None:
     assert list(facts.pointing) == ["A"]
     assert facts.energy == {}
     assert facts.cases == ()
+    assert facts.leader == ("mask", 0.9)
+    alone = where_facts(Where(9, 9, False, {"mask": methods["mask"]}), ())
+    assert alone is not None
+    assert alone.leader is None
 
 
 def test_nothing_measured_is_nothing_told() -> None:
@@ -70,6 +74,10 @@ def test_the_page_tells_methods_cases_and_every_attribute(tmp_path: Path) -> Non
         assert f"<bdi>{method}</bdi>" in section
         assert f"{100 * measures['pointing']['mean']:.1f}" in section
         assert f"{measures['energy_ratio']['mean']:.2f}" in section
+    led = max(methods, key=lambda method: methods[method]["pointing"]["mean"])
+    best, reference = (methods[m]["pointing"]["mean"] for m in (led, "contribution"))
+    told = f"those by <bdi>{led}</bdi> in {100 * best:.1f}"
+    assert (told in page) == (best > reference)
     assert "on 200 images of 150 people" in section
     assert section.count("<img") == 2 * len(make_cases(names(3)))
     assert section.count(">none</td>") == 1

@@ -81,6 +81,8 @@ class WhereFacts:
     """Of the method of reference, by attribute."""
     pointing: Mapping[str, Bounds]
     cases: tuple[CaseRow, ...]
+    leader: tuple[str, float] | None
+    """The method that points best and how well, where it is above that of reference."""
 
 
 def read_where(found: object, place: str) -> Where | None:
@@ -132,6 +134,21 @@ def where_facts(where: Where | None, cases: Sequence[Case]) -> WhereFacts | None
         energy=energy,
         pointing=pointing,
         cases=_case_rows(cases, pointing),
+        leader=_leader(where.methods, reference),
+    )
+
+
+def _leader(methods: Methods, reference: str) -> tuple[str, float] | None:
+    pointing = {
+        method: found["pointing"].overall.mean
+        for method, found in methods.items()
+        if "pointing" in found
+    }
+    least = pointing.get(reference, math.nan)
+    return max(
+        ((method, mean) for method, mean in pointing.items() if mean > least),
+        key=lambda led: led[1],
+        default=None,
     )
 
 
