@@ -242,7 +242,13 @@ def make_judgements(
         "specificity": {
             "images": 60,
             "methods": {
-                method: {"mean": mean, "similarity": random.random((count, count)).tolist()}
+                method: {
+                    "mean": mean,
+                    "low": mean and mean - 0.02,
+                    "high": mean and mean + 0.02,
+                    "difference": None,
+                    "similarity": random.random((count, count)).tolist(),
+                }
                 for method, mean in zip(methods, (0.31, 0.17, None), strict=True)
             },
         },

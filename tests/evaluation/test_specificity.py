@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,16 +36,46 @@ def test_maps_are_compared_on_the_images_that_have_both() -> None:
         maps = explain(network, network.preprocess(data.read(index))[None])[0]
         values.append(np.corrcoef(maps[:2].flatten(1).double().numpy())[0, 1])
     assert table[0, 1] == table[1, 0] == pytest.approx(np.mean(values), abs=1e-6)
-    np.testing.assert_allclose(np.diag(table)[:2], 1)
     assert np.isnan(table[2]).all()
-    assert found.mean("contribution") == pytest.approx(table[0, 1])
-    assert found.mean("centre") == pytest.approx(1)
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["images"] == 4
+    assert np.isnan(np.diag(table)).all()
+    measured = found.methods["contribution"]
+    assert measured.overall.mean == pytest.approx(table[0, 1])
+    assert measured.overall.low == pytest.approx(min(values), abs=1e-6)
+    assert measured.overall.high == pytest.approx(max(values), abs=1e-6)
+    centre = found.methods["centre"]
+    assert centre.overall.mean == pytest.approx(1)
+    assert centre.difference.mean == pytest.approx(1 - table[0, 1])
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["images"] == 4
+    assert told["methods"]["centre"]["similarity"][0] == [None, pytest.approx(1), None]
+
+
+def test_the_mean_is_over_pairs_of_attributes_and_people_are_drawn() -> None:
+    labels = [[1, 1, 1], [1, 1, 0], [1, 1, 0], [0, 1, 1]]
+    network = make_network(NAMES, channels=3, image_size=8)
+    people = torch.tensor([5, 5, 5, 5])
+    for identities in (None, people):
+        data = replace(make_dataset(labels, NAMES), identities=identities)
+        found = specificity(examine(network, data, ("contribution",)))
+        overall = found.methods["contribution"].overall
+        table = found.similarity["contribution"]
+        assert overall.mean == pytest.approx(np.mean(table[np.triu_indices(3, 1)]))
+        assert np.isnan(overall.low) == (identities is not None)  # one person: nobody to draw
+
+
+def test_without_two_attributes_in_one_image_nothing_is_alike() -> None:
+    data = make_dataset([[1, 0, 0], [0, 1, 0]], NAMES)
+    network = make_network(NAMES, channels=3, image_size=8)
+    found = specificity(examine(network, data, ("contribution", "mask")))
+    assert np.isnan(found.similarity["mask"]).all()
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["methods"]["mask"]["mean"] is None
 
 
 def test_maps_of_a_constant_method_are_like_none() -> None:
     data = make_dataset([[1, 1, 1]] * 2, NAMES)
-    assert specificity(examine(LinearNetwork(NAMES, 8), data, ("ones",))).mean("ones") == 0
+    found = specificity(examine(LinearNetwork(NAMES, 8), data, ("ones",)))
+    assert found.methods["ones"].overall.mean == 0
 
 
 @pytest.mark.parametrize("context", [False, True])

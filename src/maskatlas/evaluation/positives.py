@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -71,14 +71,18 @@ class Positives:
         """Return all pairs, in the order in which they pass."""
         images, attributes = torch.nonzero(self.given.labels[self.indices] == 1).T
         images = self.indices[images]
-        people = self.given.images.data.identities
-        units = resampling_units(len(self.given.images), None if people is None else people.numpy())
         return Pairs(
             images=images.numpy(),
             attributes=attributes.numpy(),
-            units=units[images.numpy()],
+            units=units_of(self.given)[images.numpy()],
             names=tuple(self.given.network.attributes),
         )
+
+
+def units_of(given: Examination) -> Int[np.ndarray, " image"]:
+    """Return who is drawn with each image: its person, or itself where nobody is known."""
+    people = given.images.data.identities
+    return resampling_units(len(given.images), None if people is None else people.numpy())
 
 
 class Tally:

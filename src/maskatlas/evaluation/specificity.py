@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskatlas import distributed
 from maskatlas.evaluation.examination import Examination
-from maskatlas.evaluation.positives import Positives, maps_of
+from maskatlas.evaluation.intervals import Measured, Pairs, measure
+from maskatlas.evaluation.positives import Positives, maps_of, units_of
 from maskatlas.inference import passes
 from maskatlas.interventions import evenly_spread, positive_mean
 from maskatlas.metrics import attribute_metrics, mean_defined, or_none
@@ -31,20 +32,17 @@ class Specificity:
     images: int
     similarity: dict[str, Table]
     """Pearson over positions, mean over the images that have both; NaN where none has."""
-
-    def mean(self, method: str) -> float:
-        """Return the mean over all pairs of two attributes; NaN if there is none."""
-        return mean_defined(_off_diagonal(self.similarity[method]))
+    methods: dict[str, Measured]
+    """The mean over all pairs of two attributes; NaN if there is none."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the mean and the table of each method."""
-        return {
-            "images": self.images,
-            "methods": {
-                name: {"mean": or_none(self.mean(name)), "similarity": _listed(table)}
-                for name, table in self.similarity.items()
-            },
-        }
+        """Return the mean with its bounds, the difference, and the table of each method."""
+        return {"images": self.images, "methods": {name: self._row(name) for name in self.methods}}
+
+    def _row(self, method: str) -> dict[str, Any]:
+        measured = self.methods[method].to_json()
+        del measured["attributes"]  # of which two: the table says it better
+        return {**measured, "similarity": _listed(self.similarity[method])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,21 +89,45 @@ def specificity(given: Examination, *, limit: int = IMAGES) -> Specificity:
     """
     chosen = Positives(given, limit=limit)
     count = len(given.network.attributes)
-    sums = {name: np.zeros((count, count)) for name in given.methods}
-    seen = np.zeros((count, count))
+    values: dict[str, list[np.ndarray]] = {name: [] for name in given.methods}
+    images: list[np.ndarray] = []
+    twos: list[np.ndarray] = []
     for positive in chosen.passing("specificity"):
-        pairs = np.ix_(positive.rows, positive.rows)
-        seen[pairs] += 1
-        for name, total in sums.items():
-            total[pairs] += map_correlation(maps_of(given, positive, name))
-    return Specificity(
-        attributes=tuple(given.network.attributes),
-        images=len(chosen),
-        similarity={
-            name: np.divide(total, seen, out=np.full_like(total, np.nan), where=seen > 0)
-            for name, total in sums.items()
-        },
-    )
+        upper = np.triu_indices(len(positive.rows), 1)
+        first, second = (np.array(positive.rows, int)[side] for side in upper)
+        images.append(np.full(len(first), positive.place))
+        twos.append(first * count + second)
+        for name, found in values.items():
+            found.append(map_correlation(maps_of(given, positive, name))[upper])
+    stacked = np.stack([np.concatenate([np.empty(0), *found]) for found in values.values()], 1)
+    return _specificity(chosen, stacked, *(_joined(parts) for parts in (images, twos)))
+
+
+def _joined(parts: list[np.ndarray]) -> Int[np.ndarray, " pair"]:
+    return np.concatenate([np.empty(0, int), *parts])
+
+
+def _specificity(
+    chosen: Positives,
+    values: Float[np.ndarray, "pair method"],
+    images: Int[np.ndarray, " pair"],
+    twos: Int[np.ndarray, " pair"],
+) -> Specificity:
+    """Return what was measured of two attributes j < k of an image, told by j K + k."""
+    given = chosen.given
+    names = tuple(given.network.attributes)
+    seen, place = np.unique(twos, return_inverse=True)
+    labels = tuple(f"{names[two // len(names)]}, {names[two % len(names)]}" for two in seen)
+    pairs = Pairs(images, place, units_of(given)[images], labels)
+    methods = measure(values, given.methods, pairs, seed=given.seed)
+    tables = {}
+    for name, measured in methods.items():
+        table = tables[name] = np.full((len(names), len(names)), np.nan)
+        rows, columns = np.divmod(seen, len(names))
+        table[rows, columns] = table[columns, rows] = [
+            measured.attributes[label].mean for label in labels
+        ]
+    return Specificity(names, len(chosen), tables, methods)
 
 
 def map_correlation(

@@ -146,10 +146,7 @@ def _measures(judgements: Judgements) -> dict[str, dict[str, Bounds]]:
         if section is not None:
             _add(found, section.methods)
     if judgements.specificity is not None:
-        found["similarity"] = {
-            method: Bounds(mean, math.nan, math.nan)
-            for method, mean in judgements.specificity.similarity.items()
-        }
+        found["similarity"] = dict(judgements.specificity.similarity)
     return found
 
 

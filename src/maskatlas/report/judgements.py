@@ -78,7 +78,7 @@ class Specificity:
     """How alike the maps of two attributes are: the mean over all pairs, by method."""
 
     images: int
-    similarity: Mapping[str, float]
+    similarity: Mapping[str, Bounds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,9 @@ def _specificity(found: Table, place: str) -> Specificity:
     similarity = {}
     for method, value in table_of(found.get("methods"), f"{place}.methods").items():
         inside = f"{place}.methods.{method}"
-        similarity[method] = number_of(table_of(value, inside), "mean", inside)
+        similarity[method] = bounds_of(
+            {"low": None, "high": None, **table_of(value, inside)}, inside
+        )
     return Specificity(count_of(found, "images", place), similarity)
 
 
