@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from disks import small_disk
 from layouts import truth, write_table
 from maskatlas import optimization, training
+from maskatlas.averages import average_image
+from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, save_state
 from maskatlas.cli import main
 from maskatlas.comparison import no_masks
@@ -36,6 +38,7 @@ from maskatlas.model import AttributeNetwork, build_network
 from maskatlas.optimization import Optimization
 from maskatlas.statistics import OUT
 from maskatlas.training import Build, train
+from maskatlas.training_data import open_data
 from small_runs import (
     SECONDS,
     arguments,
@@ -737,6 +740,19 @@ def test_trained_on_the_validation_images_the_model_is_the_last(
     assert 0 < model.pop("average_image").mean() < 1
     assert_same(model, average)
     assert "images it was trained on" in (run / "model" / "README.md").read_text()
+
+
+def test_the_average_image_is_kept_with_the_model_unless_it_is_of_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(epochs=1)
+    train(config, tmp_path / "run")
+    network = AttributeNetwork.from_pretrained(tmp_path / "run" / "model")
+    expected = average_image(PackedImages(open_data(config).training, network.preprocessing))
+    torch.testing.assert_close(network.average_image, expected)
+    monkeypatch.setattr(training, "FEWEST_IMAGES", STEPS * 16 + 1)
+    train(config, tmp_path / "few")
+    assert AttributeNetwork.from_pretrained(tmp_path / "few" / "model").average_image is None
 
 
 def test_masks_that_go_out_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

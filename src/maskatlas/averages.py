@@ -13,6 +13,8 @@ from maskatlas.model import AttributeNetwork
 
 MOST_IMAGES = 500
 """The average is taken over at most so many images, spread evenly over the dataset."""
+FEWEST_IMAGES = 50
+"""An average of fewer images is not kept with a model, which one hands on: it would show them."""
 
 
 def average_contribution(

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from maskatlas import distributed
-from maskatlas.averages import average_contribution, average_image
+from maskatlas.averages import FEWEST_IMAGES, average_contribution, average_image
 from maskatlas.cache import PackedImages
 from maskatlas.checkpoint import TrainingState, load_latest, save_state
 from maskatlas.config import Config, ModelConfig, to_mapping
@@ -250,7 +250,7 @@ class _Run:
             if known
             else None
         )
-        picture = average_image(images)
+        picture = average_image(images) if len(images) >= FEWEST_IMAGES else None
         if distributed.rank():
             return
         card = model_card(
@@ -261,7 +261,7 @@ class _Run:
         # A model of float64 would take no image that its own `preprocess` gives.
         best = copy.deepcopy(network).float()
         best.average_contribution = None if average is None else average.float()
-        best.average_image = picture.to(next(best.parameters()).device)
+        best.average_image = picture
         best.save_pretrained(self.folder / "model", card=card)
 
     def _validation_split(self) -> str:

@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -33,6 +35,32 @@ def test_the_map_is_that_of_its_slow_twin(kind):
         for row, attribute in enumerate((2,) if slowest else (2, 0)):
             expected = torch.from_numpy(slow.traced_contribution_map(network, image, attribute))
             torch.testing.assert_close(maps[place, row], expected)
+
+
+class Scores(nn.Module):
+    """A plain network from normalised pixels to logits, as captum wants one."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.extractor, self.classifier = network.extractor, network.classifier
+
+    def forward(self, pixels):
+        return self.classifier(self.extractor(pixels).mean((2, 3)))
+
+
+def test_at_the_pixels_it_is_what_captums_deeplift_finds():
+    captum = pytest.importorskip("captum.attr")
+    network, images = network_of("plain"), draw_images(2, 16)
+    layers = traced._layers(network, images)
+    reference = network.normalised(network.average_image[None]).detach()
+    theirs = captum.DeepLift(Scores(network))
+    for row, total in enumerate(traced._sums(network, layers[-1], network.attributes)):
+        (slope,) = torch.autograd.grad(total, layers[0].images, retain_graph=True)
+        pixels = network.normalised(images).requires_grad_()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of hooks and gradients that it sets
+            expected = theirs.attribute(pixels, reference, target=row)
+        torch.testing.assert_close(slope * layers[0].difference, expected.detach())
 
 
 @pytest.mark.parametrize("kind", KINDS)
