@@ -59,12 +59,13 @@ class BatchNorm(nn.BatchNorm2d):
         def __call__(self, features: Tensor) -> Tensor: ...  # noqa: D102
 
 
-class _PadEnd(nn.Module):
+class PadEnd(nn.Module):
     """Zeros on the right and below only: a stride of 2 then keeps ceil(side / 2) positions."""
 
     def forward(
         self, features: Float[Tensor, "batch channel height width"]
     ) -> Float[Tensor, "batch channel rows columns"]:
+        """Return the maps with one more row and column, two more where a side is odd."""
         height, width = features.shape[-2:]
         return nn.functional.pad(features, (0, 1 + width % 2, 0, 1 + height % 2))
 
@@ -73,7 +74,7 @@ def _layer(inputs: int, outputs: int, *, stride: int = 1, centred: bool = True) 
     """Return a 3x3 convolution, normalised and rectified; not centred, it pads the end only."""
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=int(centred), bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    before = [] if centred else [_PadEnd()]
+    before = [] if centred else [PadEnd()]
     return nn.Sequential(*before, convolution, BatchNorm(outputs), nn.ReLU())
 
 

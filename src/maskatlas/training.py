@@ -250,7 +250,8 @@ class _Run:
             if known
             else None
         )
-        picture = average_image(images) if len(images) >= FEWEST_IMAGES else None
+        shown = "contribution-traced" in explainers(network) and len(images) >= FEWEST_IMAGES
+        picture = average_image(images) if shown else None
         if distributed.rank():
             return
         card = model_card(

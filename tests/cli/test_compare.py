@@ -39,8 +39,8 @@ def test_other_verbs_read_what_a_comparison_trained(tmp_path: Path) -> None:
     compared = json.loads((tmp_path / "comparison.json").read_text())["systems"][0]
     assert abs(told["mean_accuracy"] - compared["mean"]["accuracy"]["value"]) < 1e-6
     answer = call("evaluate", tmp_path / "majority")
-    assert answer.code == 2
-    assert "system 'majority': expected one that is a network" in answer.err
+    assert answer.code == 1
+    assert "majority: no model in it" in answer.err
 
 
 def test_what_cannot_be_done_is_an_error_of_one_line(tmp_path: Path) -> None:

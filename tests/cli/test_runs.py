@@ -24,7 +24,7 @@ def test_a_run_without_a_model_is_told(verb: str, own_run: Path) -> None:
     more = ["photo.jpg"] if verb in ("predict", "explain") else []
     answer = call(verb, own_run, *more)
     assert (answer.code, answer.out) == (1, "")
-    assert "no model in it yet" in answer.err
+    assert "no model in it; `maskatlas train` writes one" in answer.err
 
 
 def test_a_damaged_model_is_told(own_run: Path) -> None:

@@ -182,6 +182,8 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"train.pretraining: it has 0.0, asked for is 0.5"):
         compare(later, tmp_path / "parts", names=names)
     path.write_text("{}")
+    assert system_of(path.parent) == "plain"  # by the folder, as of earlier versions
+    path.write_text('{"system": null}')
     with pytest.raises(CheckpointError, match=r"does not say which system's.*open_network"):
         system_of(path.parent)
     with pytest.raises(CheckpointError, match=r"damaged.*remove the folder"):
@@ -220,6 +222,27 @@ def test_bad_settings_are_refused_before_anything_is_trained(tmp_path: Path) -> 
         with pytest.raises(ConfigError, match=message):
             compare(small_config(), tmp_path / "out", **{"names": ["plain"], **settings})
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_built_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(images=20)
+    config = replace(config, model=replace(config.model, mask_offset=0.0))
+    monkeypatch.setattr("maskatlas.comparison.backbone.open_backbone", _not_there)
+    for name, message in (("no-masks", "mask-offset"), ("backbone:timm/x", "timm is not there")):
+        with pytest.raises(ConfigError, match=message):
+            compare(config, tmp_path / "out", names=["majority", name])
+    assert not (tmp_path / "out").exists()
+    few = {name: system for name, system in systems().items() if name in ("majority", "no-masks")}
+    monkeypatch.setattr("maskatlas.comparison.comparing.systems", lambda: few)
+    result = compare(config, tmp_path / "out")
+    assert list(result["skipped"]) == ["no-masks"]
+    assert [system["name"] for system in result["systems"]] == ["majority"]
+
+
+def _not_there(*_: object) -> torch.nn.Module:
+    raise ConfigError("timm is not there")
 
 
 def test_what_judges_does_not_choose_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

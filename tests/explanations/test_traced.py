@@ -2,14 +2,19 @@ import warnings
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from maskatlas.comparison import no_masks, shared_mask
 from maskatlas.config import ModelConfig
-from maskatlas.explanations import explain, traced
+from maskatlas.errors import ConfigError
+from maskatlas.evaluation import evaluate_explanations
+from maskatlas.explanations import caveat, explain, explainers, traced
 from maskatlas.explanations.activation import contribution_map
 from maskatlas.extractors import CompactExtractor
-from networks import draw_images, make_network
+from maskatlas.subnetworks import SubNetworks
+from networks import draw_images, make_dataset, make_network
 from reference import explanations as slow
 
 KINDS = {
@@ -143,13 +148,139 @@ def test_an_extractor_that_is_no_chain_has_one_layer_which_adds_up():
     torch.testing.assert_close(found.sum((2, 3)), expected.detach())
 
 
-def test_blocks_of_a_chain_count_as_layers():
+def assert_adds_up(network, images):
+    expected = network(images).scores - network(network.average_image[None]).scores
+    maps = traced.traced_contribution_map(network, images, network.attributes)
+    torch.testing.assert_close(maps.sum((2, 3)), expected.detach())
+
+
+def test_a_chain_is_followed_back_to_its_last_block():
     network = make_network(2, channels=8)
-    network.extractor = nn.Sequential(Branched(8), nn.Conv2d(8, 8, 1), nn.ReLU()).double().eval()
+    network.extractor = nn.Sequential(
+        nn.Conv2d(3, 3, 1), nn.ReLU(), Branched(8), nn.Conv2d(8, 8, 1), nn.ReLU()
+    )
+    network.extractor.double().eval()
     layers = traced._layers(network, draw_images(1))
-    block = network.extractor[0](network.normalised(draw_images(1)))
-    torch.testing.assert_close(layers[1].images, block)
-    assert len(layers) == 3
+    block = network.extractor[:3](network.normalised(draw_images(1)))
+    torch.testing.assert_close(layers[0].images, block)
+    assert len(layers) == 2
+    assert_adds_up(network, draw_images(2))
+
+
+class Turned(nn.Module):
+    """Channels to the end, or back."""
+
+    def __init__(self, *order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, images):
+        return images.permute(self.order)
+
+
+def test_maps_of_another_layout_are_no_layers():
+    network = make_network(2, channels=8)
+    last = [nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()]
+    turned = [Turned(0, 2, 3, 1), nn.ReLU(), Turned(0, 3, 1, 2)]
+    network.extractor = nn.Sequential(*CompactExtractor(8, 1), *turned, *last).double().eval()
+    layers = traced._layers(network, draw_images(1))
+    assert [tuple(layer.images.shape[1:]) for layer in layers] == 2 * [(8, 8, 8)]
+    assert_adds_up(network, draw_images(2))
+
+
+class Frozen(CompactExtractor):
+    """An extractor that computes without a graph, as one that is not trained may."""
+
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+
+def test_a_frozen_extractor_still_has_its_features():
+    network = make_network(2, channels=8)
+    network.extractor = Frozen(8, 1).double().eval()
+    assert len(traced._layers(network, draw_images(1))) == 1
+    assert_adds_up(network, draw_images(2))
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+def test_nobody_has_to_allow_gradients(guard):
+    network = network_of("context").requires_grad_(False)
+    images = draw_images(2, 16)
+    expected = traced.traced_contribution_map(network, images, ["Male"])
+    with guard():
+        found = explain(network, images + 0, "contribution-traced", ["Male"])
+    torch.testing.assert_close(found, explain(network, images, "contribution-traced", ["Male"]))
+    assert not expected.requires_grad
+
+
+@pytest.mark.parametrize("size", [(16, 16), (400, 36), (21, 530)])
+def test_images_of_any_size_in_bfloat16_have_a_map(size):
+    network = make_network(2, channels=4, image_size=16, dtype=torch.bfloat16)
+    maps = explain(network, draw_images(1, size, dtype=torch.bfloat16), "contribution-traced")
+    assert maps.isfinite().all()
+
+
+@given(st.lists(st.sampled_from(range(7)), min_size=1, max_size=5), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_chain_it_adds_up_in_float32(kinds, seed):
+    torch.manual_seed(seed)
+    parts = [nn.Conv2d(3, 4, 3, padding=1)]
+    for kind in kinds:
+        parts += (
+            [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()],
+            [nn.BatchNorm2d(4), nn.SiLU()],
+            [nn.MaxPool2d(2, stride=1, padding=1)],
+            [nn.AvgPool2d(2, stride=1), nn.Tanh()],
+            [nn.PReLU(4)],
+            [Branched4()],
+            [nn.Conv2d(4, 4, 1), nn.GELU()],
+        )[kind]
+    network = make_network(2, channels=4, image_size=16, seed=seed)
+    network.extractor = nn.Sequential(*parts).double()
+    network = network.float().eval()
+    images = draw_images(2, 11, seed=seed, dtype=torch.float32)
+    average = nn.functional.interpolate(network.average_image[None], (11, 11), mode="bilinear")
+    expected = network(images).scores - network(average).scores
+    maps = traced.traced_contribution_map(network, images, network.attributes)
+    size = float(maps.abs().sum((2, 3)).max())
+    torch.testing.assert_close(maps.sum((2, 3)), expected.detach(), atol=1e-5 * (1 + size), rtol=0)
+
+
+class Branched4(nn.Module):
+    """A block of four channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+
+    def forward(self, images):
+        return images + self.inside(images)
+
+
+def test_sub_networks_that_make_masks_in_their_own_way_are_refused():
+    class Half(SubNetworks):
+        def masks(self, features, attributes, channels):
+            return super().masks(features, attributes, channels) / 2
+
+    network = make_network(2, channels=4, image_size=16)
+    network.subnetworks.__class__ = Half
+    assert "contribution-traced" not in explainers(network)
+    with pytest.raises(ConfigError, match="override `mask_logits`"):
+        explain(network, draw_images(1, 16), "contribution-traced")
+
+
+def test_a_reference_that_is_not_known_is_told(caplog):
+    network = make_network(2, channels=4, image_size=16)
+    assert caveat(network, "contribution-traced") is None
+    network.average_image = None
+    assert "mid grey" in caveat(network, "contribution-traced")
+    assert caveat(network, "contribution") is None
+    data = make_dataset([[1, 1]] * 2, 2)
+    evaluate_explanations(
+        network, data, methods=["contribution-traced"], subjects=["map_simplicity"]
+    )
+    assert "mid grey" in caplog.text
 
 
 def test_finer_layers_find_what_the_last_one_sees_from_its_middle():
@@ -177,8 +308,8 @@ def test_a_block_and_its_activation_are_one_layer(inplace):
     )
     network.extractor.double().eval()
     layers = traced._layers(network, draw_images(1))
-    assert len(layers) == 3
-    assert layers[1].images.min() >= 0
+    assert len(layers) == 2
+    assert layers[0].images.min() >= 0
 
 
 def test_an_activation_in_place_changes_no_map():

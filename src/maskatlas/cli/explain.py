@@ -1,6 +1,7 @@
 """``maskatlas explain``."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from maskatlas.explanations import ImageExplanation
 
 _MOST_BYTES = 120
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,13 @@ class Explain(OnRun):
 
     def run(self) -> int:
         """Explain one image after another; exit 1 if one could not be read."""
-        from maskatlas.explanations import explain_image, explainer_of
+        from maskatlas.explanations import caveat, explain_image, explainer_of
 
         check_photos(self.images)
         network = self.network()
         explainer_of(network, self.method)  # so that nothing is measured for a method that is not
+        if (told := caveat(network, self.method)) is not None:
+            _LOG.warning(told)
         names = named_attributes(self.attributes, network.attributes) or None
         words = channel_words(self, network, self.words_data) if self.words else None
         folder = self.run_folder / "explanations" if self.out is None else self.out

@@ -52,23 +52,25 @@ class OnRun(Talk):
         """Load the run's network onto the device; it may be one that `compare` trained.
 
         Raises:
-            RunError: The run has no model yet.
+            RunError: The run has no model, or not yet.
             CheckpointError: The model is damaged.
-            ConfigError: It is a system of a comparison that is no network.
         """
         from maskatlas.comparison import open_network, system_of
         from maskatlas.devices import choose_device
         from maskatlas.model import AttributeNetwork
 
-        folder, device = self.run_folder / "model", choose_device(self.device)
-        if (system := system_of(self.run_folder)) is not None:
-            return open_network(system, folder).to(device)
+        folder, system = self.run_folder / "model", system_of(self.run_folder)
         if not folder.is_dir():
             raise RunError(
-                f"{self.run_folder}: no model in it yet; it is written after the first epoch of "
-                "`maskatlas train`"
+                f"{self.run_folder}: no model in it; `maskatlas train` writes one after the first "
+                "epoch, and a system of a comparison that is no network has none"
             )
-        return AttributeNetwork.from_pretrained(folder).to(device)
+        network = (
+            AttributeNetwork.from_pretrained(folder)
+            if system is None
+            else open_network(system, folder)
+        )
+        return network.to(choose_device(self.device))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -286,6 +286,14 @@ class BackboneSystem:
             )
         return None
 
+    def check(self, config: Config, attributes: Sequence[str]) -> None:
+        """Build the network without numbers.
+
+        Raises:
+            ConfigError: The library is not installed, or has no such network.
+        """
+        self._trained().check(config, attributes)
+
     def fit(self, job: Job) -> Fitted:
         """Train masks and classifiers, and the backbone unless it is frozen."""
         return self._trained().fit(job)
@@ -297,7 +305,7 @@ class BackboneSystem:
             CheckpointError: It is no model, damaged, or of another system.
             ConfigError: The library is not installed.
         """
-        return replace(self, weights=None)._trained().open(folder)
+        return self._trained().open(folder)
 
     def _trained(self) -> NetworkSystem:
         return NetworkSystem(self.name, self.title, self._build, self._configured)

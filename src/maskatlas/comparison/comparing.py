@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskatlas.cache import PackedImages
+from maskatlas.comparison.backbone import BackboneSystem
 from maskatlas.comparison.catalogue import find_systems, systems
 from maskatlas.comparison.measuring import measured
-from maskatlas.comparison.system import Job, System
+from maskatlas.comparison.system import Job, NetworkSystem, System
 from maskatlas.comparison.table import Costs, Entry, table
 from maskatlas.config import Config, from_mapping, to_mapping
 from maskatlas.data import AttributeDataset
@@ -70,15 +71,10 @@ def compare(
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"minutes: expected a number above 0, found {minutes:g}")
     config, data = judged_on(config, split)
+    skipped = _obstacles(chosen, config, data, named=bool(names))
     images = PackedImages(data, Preprocessing(config.model.image_size))
     plain = json.loads(json.dumps(to_mapping(config)))
     asked = {**plain, "minutes": minutes, "images": _fingerprint(images.data)}
-    obstacles = {system.name: system.obstacle(data) for system in chosen}
-    skipped = {name: reason for name, reason in obstacles.items() if reason is not None}
-    for name, reason in skipped.items():
-        if names:
-            raise DataError(f"{name}: {reason}")
-        _LOG.warning("%s is left out: %s", name, reason)
     entries = []
     for system in chosen:
         if system.name in skipped:
@@ -124,6 +120,33 @@ def judged_on(config: Config, split: str) -> tuple[Config, AttributeDataset]:
         config = replace(config, train=replace(config.train, validation=other))
     places = [place for place, name in enumerate(data.splits) if name == judge]
     return config, replace(data.subset(places), split=judge)
+
+
+def _obstacles(
+    chosen: Sequence[System], config: Config, data: AttributeDataset, *, named: bool
+) -> dict[str, str]:
+    """Return why some systems are left out, by their names; those that were asked for must not be.
+
+    Raises:
+        ConfigError: One that was named cannot be built so.
+        DataError: It cannot learn from this data.
+    """
+    skipped = {}
+    for system in chosen:
+        reason = system.obstacle(data)
+        if reason is not None and named:
+            raise DataError(f"{system.name}: {reason}")
+        if reason is None and isinstance(system, NetworkSystem | BackboneSystem):
+            try:
+                system.check(config, data.attributes)
+            except ConfigError as error:
+                if named:
+                    raise
+                reason = str(error)
+        if reason is not None:
+            _LOG.warning("%s is left out: %s", system.name, reason)
+            skipped[system.name] = reason
+    return skipped
 
 
 def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]) -> Entry:
@@ -183,6 +206,8 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
 def system_of(folder: Path) -> str | None:
     """Return the name of the system that a folder of a comparison holds; None if it holds none.
 
+    Where its record does not say so, as those of earlier versions, the folder's name does.
+
     Raises:
         CheckpointError: What it holds is damaged.
     """
@@ -190,10 +215,11 @@ def system_of(folder: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        name = json.loads(path.read_text(encoding="utf-8"))["system"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        name = json.loads(path.read_text(encoding="utf-8")).get("system", folder.resolve().name)
+        find_systems([str(name or "")])
+    except (OSError, ValueError, AttributeError, ConfigError) as error:
         raise CheckpointError(
-            f"{path}: it does not say which system's it is ({error!r}); open the network with "
+            f"{path}: it does not say which system's it is ({error}); open the network with "
             "`maskatlas.comparison.open_network(system, folder)`"
         ) from error
     return str(name)

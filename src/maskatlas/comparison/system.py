@@ -1,11 +1,12 @@
 """What a system of the comparison is, and those that are trained as our network is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -88,6 +89,15 @@ class NetworkSystem:
         if self.needs_regions and not data.has_regions:
             return "it learns from regions, and this data has none"
         return None
+
+    def check(self, config: Config, attributes: Sequence[str]) -> None:
+        """Build the network without numbers, so that what cannot be built is told before training.
+
+        Raises:
+            ConfigError: The configuration does not suit it, or a library is not there.
+        """
+        with torch.device("meta"):
+            self.build(self.configure(config).model, attributes)
 
     def fit(self, job: Job) -> Fitted:
         """Train the network within the job's time; a run that was stopped goes on."""

@@ -1,5 +1,6 @@
 """Do the maps of a network say the truth: every subject that they are judged on."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,11 @@ from maskatlas.evaluation.randomization import randomization
 from maskatlas.evaluation.simplicity import channel_simplicity, map_simplicity
 from maskatlas.evaluation.specificity import mask_exchange, specificity
 from maskatlas.evaluation.stability import max_sensitivity
-from maskatlas.explanations import SLOW, explainers
+from maskatlas.explanations import SLOW, caveat, explainers
 from maskatlas.inference import labels_for
 from maskatlas.model import AttributeNetwork
+
+_LOG = logging.getLogger(__name__)
 
 ALL = "all"
 """Stands for every method, the slow ones too."""
@@ -107,6 +110,8 @@ def evaluate_explanations(
         DataError: No image, no attribute in common, or no region where they are asked for.
     """
     chosen = chosen_methods(network, methods)
+    for told in filter(None, (caveat(network, method) for method in chosen)):
+        _LOG.warning(told)
     where = data.path or data.source
     if not len(data):
         raise DataError(f"{where}: no image to judge explanations on")

@@ -89,22 +89,17 @@ def specificity(given: Examination, *, limit: int = IMAGES) -> Specificity:
     """
     chosen = Positives(given, limit=limit)
     count = len(given.network.attributes)
-    values: dict[str, list[np.ndarray]] = {name: [] for name in given.methods}
-    images: list[np.ndarray] = []
-    twos: list[np.ndarray] = []
+    correlations: dict[str, list[np.ndarray]] = {name: [np.empty(0)] for name in given.methods}
+    images, twos = [np.empty(0, int)], [np.empty(0, int)]
     for positive in chosen.passing("specificity"):
         upper = np.triu_indices(len(positive.rows), 1)
         first, second = (np.array(positive.rows, int)[side] for side in upper)
         images.append(np.full(len(first), positive.place))
         twos.append(first * count + second)
-        for name, found in values.items():
+        for name, found in correlations.items():
             found.append(map_correlation(maps_of(given, positive, name))[upper])
-    stacked = np.stack([np.concatenate([np.empty(0), *found]) for found in values.values()], 1)
-    return _specificity(chosen, stacked, *(_joined(parts) for parts in (images, twos)))
-
-
-def _joined(parts: list[np.ndarray]) -> Int[np.ndarray, " pair"]:
-    return np.concatenate([np.empty(0, int), *parts])
+    values = np.stack([np.concatenate(found) for found in correlations.values()], axis=1)
+    return _specificity(chosen, values, np.concatenate(images), np.concatenate(twos))
 
 
 def _specificity(
@@ -115,19 +110,17 @@ def _specificity(
 ) -> Specificity:
     """Return what was measured of two attributes j < k of an image, told by j K + k."""
     given = chosen.given
-    names = tuple(given.network.attributes)
+    count = len(given.network.attributes)
     seen, place = np.unique(twos, return_inverse=True)
-    labels = tuple(f"{names[two // len(names)]}, {names[two % len(names)]}" for two in seen)
-    pairs = Pairs(images, place, units_of(given)[images], labels)
+    pairs = Pairs(images, place, units_of(given)[images], tuple(str(two) for two in seen))
     methods = measure(values, given.methods, pairs, seed=given.seed)
     tables = {}
     for name, measured in methods.items():
-        table = tables[name] = np.full((len(names), len(names)), np.nan)
-        rows, columns = np.divmod(seen, len(names))
-        table[rows, columns] = table[columns, rows] = [
-            measured.attributes[label].mean for label in labels
-        ]
-    return Specificity(names, len(chosen), tables, methods)
+        table = tables[name] = np.full((count, count), np.nan)
+        for two in seen:
+            j, k = divmod(two, count)
+            table[j, k] = table[k, j] = measured.attributes[str(two)].mean
+    return Specificity(tuple(given.network.attributes), len(chosen), tables, methods)
 
 
 def map_correlation(

@@ -22,7 +22,7 @@ from maskatlas.explanations.activation import (
 )
 from maskatlas.explanations.floors import centre_map, random_map
 from maskatlas.explanations.gradients import gradient_x_input_map, integrated_gradients_map
-from maskatlas.explanations.traced import traced_contribution_map
+from maskatlas.explanations.traced import can_be_traced, traced_contribution_map
 from maskatlas.model import AttributeNetwork
 
 Explainer = Callable[[Tensor, Sequence[str]], Tensor]
@@ -92,7 +92,8 @@ def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
                 for name, method in _OF_FEATURES.items()
                 if not _lacks(network, name)
             }
-            methods |= {name: partial(method, network) for name, method in _TRACED.items()}
+            if can_be_traced(network):
+                methods |= {name: partial(method, network) for name, method in _TRACED.items()}
         methods |= {name: partial(method, network) for name, method in _BY_GRADIENT.items()}
     if isinstance(network, Explainable):
         methods.update(network.explanation_methods)
@@ -147,6 +148,16 @@ def explain(
     return interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
 
 
+def caveat(network: AttributeNetwork | Explainable, method: str) -> str | None:
+    """Return what one should know of a method's maps of this network, beside the method itself."""
+    if method in _TRACED and getattr(network, "average_image", None) is None:
+        return (
+            f"{method}: the average training image is not known, so images are compared with mid "
+            "grey; `maskatlas.averages.average_image` measures it"
+        )
+    return None
+
+
 def explainer_of(network: AttributeNetwork | Explainable, method: str) -> Explainer:
     """Return what makes the maps of a method.
 
@@ -168,6 +179,11 @@ def _unknown(network: object, method: str, methods: Mapping[str, Explainer]) -> 
         return (
             f"method {method!r}: this network answers in a way of its own, so that it has neither "
             f"contributions nor masks; choose one of {', '.join(methods)}"
+        )
+    if isinstance(network, AttributeNetwork) and method in _TRACED:
+        return (
+            f"method {method!r}: this network's sub-networks make masks in a way of their own; let "
+            f"them override `mask_logits` instead of `masks`, or choose one of {', '.join(methods)}"
         )
     if isinstance(network, AttributeNetwork) and method == "contribution-centred":
         return (

@@ -13,8 +13,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from maskatlas.explanations.activation import Images, Map, classifier_rows, positions
-from maskatlas.explanations.differences import ELEMENTWISE, Pair, chain, elementwise, through
+from maskatlas.explanations.differences import (
+    Pair,
+    chain,
+    elementwise,
+    is_elementwise,
+    keeps_sums,
+    through,
+)
 from maskatlas.model import AttributeNetwork
+from maskatlas.subnetworks import SubNetworks
 
 GREY = 0.5
 """The reference where the average image is not known; 0 for the extractor."""
@@ -29,19 +37,26 @@ def traced_contribution_map(
     training image (mid grey where it was not measured). S differs between the two as the logit
     does, and gradients are slopes of lines from the one to the other
     (:mod:`maskatlas.explanations.differences`), so that each layer's summand adds up to the logit
-    less the reference's: exactly. Joining layers is LayerCAM's idea (Jiang et al. 2021). A layer
-    ends with an activation function or a block. The finer ones are summed up over the cells of the
-    features' grid.
+    less the reference's: exactly, but for rounding. Joining layers is LayerCAM's idea (Jiang et al.
+    2021). A layer ends with an activation function. The finer ones are summed up over the cells of
+    the features' grid.
 
-    An extractor is followed where it is a chain (``nn.Sequential``); of another, the features are
-    the only layer. A block of a chain, and whatever else is neither linear nor an activation
-    function nor a maximum, has its own gradient: layers before it then do not add up exactly.
+    An extractor that is a chain (``nn.Sequential``) is followed back to the pixels, or to the last
+    module that is neither an activation function nor a maximum nor known to be linear, such as a
+    block: no layer before it would add up. Of an extractor that is no chain, the features are the
+    only layer.
     """
-    with torch.enable_grad():
-        layers = _layers(network, images)
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        layers = _layers(network, images.detach().clone())
         sums = _sums(network, layers[-1], attributes)
         maps = [torch.stack(list(_summands(total, layers))).mean(0) for total in sums]
     return torch.stack(maps, dim=1)
+
+
+def can_be_traced(network: AttributeNetwork) -> bool:
+    """Return whether its masks are sigmoids of their logits, as :class:`SubNetworks` makes them."""
+    heads = network.subnetworks
+    return heads is None or type(heads).masks is SubNetworks.masks
 
 
 def _summands(
@@ -62,36 +77,36 @@ def _regridded(values: Tensor, axis: int, cells: int) -> Tensor:
     count = values.shape[axis]
     if count == cells:
         return values
-    edges = torch.arange(count + 1, dtype=values.dtype, device=values.device) * (cells / count)
-    cell = torch.arange(cells, dtype=values.dtype, device=values.device)[:, None]
+    wide = torch.promote_types(values.dtype, torch.float32)
+    edges = torch.arange(count + 1, dtype=wide, device=values.device) * (cells / count)
+    cell = torch.arange(cells, dtype=wide, device=values.device)[:, None]
     overlap = (edges[1:].minimum(cell + 1) - edges[:-1].maximum(cell)).clamp(min=0)
-    shared: Tensor = torch.tensordot(values, overlap / overlap.sum(0), ([axis], [1]))
-    return shared.movedim(-1, axis)
+    shared: Tensor = torch.tensordot(values.to(wide), overlap / overlap.sum(0), ([axis], [1]))
+    return shared.movedim(-1, axis).to(values.dtype)
 
 
 def _layers(network: AttributeNetwork, images: Images) -> list[Pair]:
-    """Return what each layer gives: pixels first, features last."""
-    pixels = network.normalised(images.detach().clone().requires_grad_())
-    pair = Pair(pixels, network.normalised(_reference(network, images)))
-    parts = list(chain(network.extractor))
-    ends = [pair] if len(parts) > 1 else []
-    ended = False
-    for module in parts:
-        pair = through(module, pair)
-        activation = isinstance(module, ELEMENTWISE)
-        if activation and ended:  # of the block before it
-            ends.pop()
-        ended = activation or any(module.children())
-        if ended:
+    """Return what each layer gives that adds up: pixels first where they do, features last."""
+    reference = network.normalised(_reference(network, images))
+    pair = Pair(network.normalised(images.requires_grad_()), reference)
+    ends, unknown = [pair], False
+    for module in chain(network.extractor):
+        before, pair = pair, through(module, pair)
+        if not keeps_sums(module):
+            ends = []
+        elif is_elementwise(module):
             ends.append(pair)
-    return ends if ended else [*ends, pair]
+        elif unknown:  # what a block gives is a layer, if no activation function follows
+            ends.append(before)
+        unknown = not keeps_sums(module)
+    return ends if ends and ends[-1] is pair else [*ends, pair]
 
 
 def _reference(network: AttributeNetwork, images: Images) -> Float[Tensor, "1 3 rows columns"]:
     """Return what images are compared with, in their size."""
     average = network.average_image
     if average is None:
-        return torch.full_like(images[:1].detach(), GREY)
+        return torch.full_like(images[:1], GREY)
     average = average[None].to(images.device, images.dtype)
     return interpolate(average, images.shape[2:], mode="bilinear", align_corners=False)
 

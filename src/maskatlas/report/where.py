@@ -9,6 +9,7 @@ import numpy as np
 
 from maskatlas.cases import Case
 from maskatlas.figures import outlined, overlay
+from maskatlas.report.judged import FLOORS
 from maskatlas.report.measured import Bounds, Measured, Methods, methods_of
 from maskatlas.report.overlays import enlarged, where_in_words
 from maskatlas.report.pictures import Picture, photo_picture
@@ -82,7 +83,8 @@ class WhereFacts:
     pointing: Mapping[str, Bounds]
     cases: tuple[CaseRow, ...]
     leader: tuple[str, float] | None
-    """The method that points best and how well, where it is above that of reference."""
+    """The method that points best and how well, of those above that of reference by more than the
+    interval."""
 
 
 def read_where(found: object, place: str) -> Where | None:
@@ -134,22 +136,21 @@ def where_facts(where: Where | None, cases: Sequence[Case]) -> WhereFacts | None
         energy=energy,
         pointing=pointing,
         cases=_case_rows(cases, pointing),
-        leader=_leader(where.methods, reference),
+        leader=_leader(rows),
     )
 
 
-def _leader(methods: Methods, reference: str) -> tuple[str, float] | None:
-    pointing = {
+def _leader(methods: Methods) -> tuple[str, float] | None:
+    better = {
         method: found["pointing"].overall.mean
         for method, found in methods.items()
-        if "pointing" in found
+        if method not in FLOORS and "pointing" in found and _better(found["pointing"])
     }
-    least = pointing.get(reference, math.nan)
-    return max(
-        ((method, mean) for method, mean in pointing.items() if mean > least),
-        key=lambda led: led[1],
-        default=None,
-    )
+    return max(better.items(), key=lambda led: led[1], default=None)
+
+
+def _better(measured: Measured) -> bool:
+    return measured.difference is not None and measured.difference.low > 0
 
 
 def _cell(measured: Measured, name: str, best: float) -> Cell:
