@@ -331,7 +331,7 @@ class Atlas:
             tables.append(other._between_attributes(centred)[np.ix_(place, place)])
         return _recurrence(self.attributes, self.groups(count, centred=centred), tables)
 
-    def importance_agreement(self) -> dict[str, Float[np.ndarray, "attribute"]]:
+    def importance_agreement(self) -> dict[str, Float[np.ndarray, " attribute"]]:
         """Return Spearman's correlation of every two readings, by names such as ``mask-drop``."""
         return agreement(self.readings)
 
@@ -393,7 +393,7 @@ class Atlas:
 
 
 def _others(
-    correlations: Float[np.ndarray, "item"], item: int, n: int
+    correlations: Float[np.ndarray, " item"], item: int, n: int
 ) -> tuple[tuple[int, float], ...]:
     others = correlations.copy()
     others[item] = np.nan

@@ -59,7 +59,7 @@ def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
 
 
 def label_p(
-    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, "image"], *, seed: int = 0
+    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, " image"], *, seed: int = 0
 ) -> Float[np.ndarray, "attribute attribute"]:
     """Return the p-value of the correlation of every two labels; NaN where undefined.
 
@@ -106,7 +106,7 @@ def interval_p(correlation: Square, replicates: Float[np.ndarray, "replicate row
 
 
 def _shares(
-    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, "image"]
+    labels: Float[np.ndarray, "image attribute"], units: Int[np.ndarray, " image"]
 ) -> Float[np.ndarray, "attribute unit"]:
     """Return the mean of each unit's known labels; NaN where none is known."""
     distinct, place = np.unique(units, return_inverse=True)

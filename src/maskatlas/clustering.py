@@ -86,7 +86,7 @@ def best_match(group: Iterable[int], others: Iterable[Iterable[int]]) -> float:
     return max((len(mine & {*other}) / len(mine | {*other}) for other in others), default=0.0)
 
 
-def membership(merges: Linkage, count: int) -> Int[np.ndarray, "item"]:
+def membership(merges: Linkage, count: int) -> Int[np.ndarray, " item"]:
     """Return the group of each item once all but the last count - 1 merges are done."""
     items = len(merges) + 1
     member = np.arange(items)
@@ -109,7 +109,7 @@ def natural_count(merges: Linkage, correlation: Float[np.ndarray, "item item"]) 
     return counts[int(np.argmax(scores))]
 
 
-def silhouette(apart: Float[np.ndarray, "item item"], member: Int[np.ndarray, "item"]) -> float:
+def silhouette(apart: Float[np.ndarray, "item item"], member: Int[np.ndarray, " item"]) -> float:
     """Return the mean silhouette (Rousseeuw 1987); an item alone in its group counts as 0.
 
     For an item at mean distance a from its own group and b from the nearest other one, it is

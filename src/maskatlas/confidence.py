@@ -60,7 +60,7 @@ class Confidence:
 def confidence(
     sums: ReplicateSums,
     labels: Float[np.ndarray, "image attribute"],
-    units: Int[np.ndarray, "image"],
+    units: Int[np.ndarray, " image"],
 ) -> Confidence:
     """Return the confidence of an atlas.
 

@@ -22,7 +22,7 @@ DISAGREE = 0.3
 """Two readings disagree on an attribute where their rank correlation is below this."""
 
 
-def top(values: Float[np.ndarray, "channel"], n: int) -> tuple[int, ...]:
+def top(values: Float[np.ndarray, " channel"], n: int) -> tuple[int, ...]:
     """Return the ids of the largest values, largest first; the lower id of equals, none of NaN."""
     order = np.argsort(-values, kind="stable")
     return tuple(int(channel) for channel in order[:n] if not np.isnan(values[channel]))
@@ -40,7 +40,7 @@ def ranks(values: Float[np.ndarray, "row item"]) -> Float[np.ndarray, "row item"
 
 def spearman(
     a: Float[np.ndarray, "attribute channel"], b: Float[np.ndarray, "attribute channel"]
-) -> Float[np.ndarray, "attribute"]:
+) -> Float[np.ndarray, " attribute"]:
     """Return the rank correlation of each row; NaN where a row is constant or has a NaN."""
     damaged = np.isnan(a).any(1) | np.isnan(b).any(1)
     x, y = (ranks(values) - (values.shape[1] + 1) / 2 for values in (a, b))
@@ -50,7 +50,7 @@ def spearman(
     return result.clip(-1, 1)
 
 
-def agreement(readings: Readings) -> dict[str, Float[np.ndarray, "attribute"]]:
+def agreement(readings: Readings) -> dict[str, Float[np.ndarray, " attribute"]]:
     """Return Spearman's correlation of every two readings, by names such as ``mask-drop``."""
     pairs = combinations(readings, 2)
     return {f"{a}-{b}": spearman(readings[a], readings[b]) for a, b in pairs}

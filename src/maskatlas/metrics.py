@@ -21,19 +21,19 @@ METRICS = ("accuracy", "balanced_accuracy", "f1", "average_precision", "auroc")
 class Metrics:
     """Figures of each attribute, all from 0 to 1, NaN where undefined."""
 
-    accuracy: Float[np.ndarray, "attribute"]
+    accuracy: Float[np.ndarray, " attribute"]
     """Share of the known labels that are answered rightly; NaN where none is known."""
-    balanced_accuracy: Float[np.ndarray, "attribute"]
+    balanced_accuracy: Float[np.ndarray, " attribute"]
     """Mean of the shares among positives and among negatives."""
-    f1: Float[np.ndarray, "attribute"]
+    f1: Float[np.ndarray, " attribute"]
     """Harmonic mean of precision and recall."""
-    average_precision: Float[np.ndarray, "attribute"]
+    average_precision: Float[np.ndarray, " attribute"]
     """Precision at each step of recall, weighted by the step; equal scores are one step."""
-    auroc: Float[np.ndarray, "attribute"]
+    auroc: Float[np.ndarray, " attribute"]
     """Chance that a positive scores above a negative, an equal score counting half."""
-    positives: Int[np.ndarray, "attribute"]
+    positives: Int[np.ndarray, " attribute"]
     """Number of images that have the attribute."""
-    negatives: Int[np.ndarray, "attribute"]
+    negatives: Int[np.ndarray, " attribute"]
     """Number of images that are known not to have it."""
 
     def mean(self) -> dict[str, float]:
@@ -100,7 +100,7 @@ def attribute_metrics(
 
 def auroc(
     scores: Float[np.ndarray, "image attribute"], labels: Float[np.ndarray, "image attribute"]
-) -> Float[np.ndarray, "attribute"]:
+) -> Float[np.ndarray, " attribute"]:
     """Return the AUROC of each attribute alone; as :func:`attribute_metrics` has it."""
     return attribute_metrics(scores, labels).auroc
 
@@ -130,7 +130,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _ranked(
-    scores: Float[np.ndarray, "image"], positive: Shaped[np.ndarray, "image"]
+    scores: Float[np.ndarray, " image"], positive: Shaped[np.ndarray, " image"]
 ) -> tuple[float, float]:
     """Return average precision and AUROC from one sort; both classes are there.
 
@@ -170,7 +170,7 @@ class Interval:
 def paired_interval(
     correct_a: Float[np.ndarray, "image attribute"],
     correct_b: Float[np.ndarray, "image attribute"],
-    groups: Int[np.ndarray, "image"] | None = None,
+    groups: Int[np.ndarray, " image"] | None = None,
     *,
     resamples: int = 10_000,
     seed: int = 0,
@@ -219,7 +219,7 @@ def paired_interval(
     )
 
 
-def _people(groups: Int[np.ndarray, "image"] | int) -> Int[np.ndarray, "image"]:
+def _people(groups: Int[np.ndarray, " image"] | int) -> Int[np.ndarray, " image"]:
     """Number the people from 0; an image without a person is one by itself."""
     if isinstance(groups, int):
         return np.arange(groups)
@@ -235,7 +235,7 @@ def _draws(
     *,
     resamples: int,
     seed: int,
-) -> Float[np.ndarray, "resample"]:
+) -> Float[np.ndarray, " resample"]:
     """Return the statistic of each draw; a block of draws at a time, to bound the memory."""
     random = np.random.default_rng(seed)
     count = len(gains)

@@ -152,7 +152,7 @@ def _why(labels: Estimate, following: Estimate) -> Why:
 
 def _following(
     count: int, confidence: Confidence | None
-) -> tuple[Int[np.ndarray, "pair"], list[Estimate]]:
+) -> tuple[Int[np.ndarray, " pair"], list[Estimate]]:
     """Return, for each pair, who follows whom more, and how far; p is doubled for the choice."""
     rows, columns = np.triu_indices(count, 1)
     nothing = np.full(len(rows), np.nan)
@@ -176,6 +176,6 @@ def _estimates(value: Square, confidence: Confidence | None, name: str) -> list[
     return _listed(value[upper], low, high, p)
 
 
-def _listed(*numbers: Float[np.ndarray, "pair"]) -> list[Estimate]:
+def _listed(*numbers: Float[np.ndarray, " pair"]) -> list[Estimate]:
     columns = [*numbers, benjamini_hochberg(numbers[-1])]
     return [Estimate(*row) for row in np.stack(columns, axis=1).tolist()]

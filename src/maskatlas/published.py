@@ -79,9 +79,9 @@ class PublishedAccuracies:
     """
 
     attributes: tuple[str, ...]
-    columns: Mapping[str, Float[np.ndarray, "attribute"]]
+    columns: Mapping[str, Float[np.ndarray, " attribute"]]
 
-    def column(self, name: str, attributes: Sequence[str]) -> Float[np.ndarray, "attribute"]:
+    def column(self, name: str, attributes: Sequence[str]) -> Float[np.ndarray, " attribute"]:
         """Return a column for the given attributes, matched by name; NaN for one it lacks."""
         values = dict(zip(map(plain_name, self.attributes), self.columns[name], strict=True))
         return np.array([values.get(plain_name(a), math.nan) for a in attributes], dtype=float)

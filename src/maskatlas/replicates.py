@@ -79,7 +79,7 @@ class ReplicateSums:
         mask_mean: Float[np.ndarray, "batch attribute channel"],
         contribution: Float[np.ndarray, "batch attribute channel"],
         labels: Float[np.ndarray, "batch attribute"],
-        units: Int[np.ndarray, "batch"],
+        units: Int[np.ndarray, " batch"],
     ) -> None:
         """Add a batch of images.
 

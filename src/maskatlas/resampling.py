@@ -36,7 +36,7 @@ class Draws:
     """Whether people were drawn; else images, as nobody's identity is known."""
 
 
-def _poisson_thresholds() -> UInt64[np.ndarray, "weight"]:
+def _poisson_thresholds() -> UInt64[np.ndarray, " weight"]:
     """Return 2^64 P(weight <= k) for k = 0, 1, ..., as far as 64 bits can tell it from 2^64."""
     shares, term, total = [], 1.0, 0.0
     for k in range(1, 17):
@@ -50,8 +50,8 @@ _THRESHOLDS = _poisson_thresholds()
 
 
 def resampling_units(
-    count: int, identities: Int[np.ndarray, "image"] | None
-) -> Int[np.ndarray, "image"]:
+    count: int, identities: Int[np.ndarray, " image"] | None
+) -> Int[np.ndarray, " image"]:
     """Return what is drawn as one: the identity of each image, or the image where it is unknown.
 
     Args:
@@ -67,7 +67,7 @@ def resampling_units(
 
 
 def poisson_weights(
-    units: Int[np.ndarray, "image"], replicates: int, seed: int = 0
+    units: Int[np.ndarray, " image"], replicates: int, seed: int = 0
 ) -> UInt8[np.ndarray, "image replicate"]:
     """Return how often each image is drawn in each replicate: Poisson of mean 1, by unit.
 
@@ -83,7 +83,7 @@ def poisson_weights(
 
 
 def half_weights(
-    units: Int[np.ndarray, "image"], splits: int, seed: int = 0
+    units: Int[np.ndarray, " image"], splits: int, seed: int = 0
 ) -> UInt8[np.ndarray, "image half"]:
     """Return 1 where an image is in a half, else 0; halves 2 s and 2 s + 1 are those of split s.
 
@@ -98,7 +98,7 @@ def half_weights(
 
 
 def _words(
-    units: Int[np.ndarray, "image"], draws: int, seed: int
+    units: Int[np.ndarray, " image"], draws: int, seed: int
 ) -> UInt64[np.ndarray, "image draw"]:
     """Return 64 random bits for each unit and draw."""
     with np.errstate(over="ignore"):  # all arithmetic is modulo 2^64
@@ -149,8 +149,8 @@ def _at(
 
 
 def mean_interval(
-    values: Float[np.ndarray, "image"],
-    identities: Int[np.ndarray, "image"] | None = None,
+    values: Float[np.ndarray, " image"],
+    identities: Int[np.ndarray, " image"] | None = None,
     *,
     replicates: int = 1000,
     seed: int = 0,

@@ -241,7 +241,7 @@ def _correlations(
 
 
 def _pearson(
-    covariance: Float[np.ndarray, "row row"], *, floor: Float[np.ndarray, "row"]
+    covariance: Float[np.ndarray, "row row"], *, floor: Float[np.ndarray, " row"]
 ) -> Float[np.ndarray, "row row"]:
     """Return correlations; NaN in the rows and columns whose variance is not above the floor."""
     variance = np.diag(covariance)

@@ -44,10 +44,10 @@ def drawn_metrics(
 
 
 def _ranked(
-    scores: Float[np.ndarray, "image"],
-    positive: Bool[np.ndarray, "image"],
+    scores: Float[np.ndarray, " image"],
+    positive: Bool[np.ndarray, " image"],
     weights: Float[np.ndarray, "image replicate"],
-) -> dict[str, Float[np.ndarray, "replicate"]]:
+) -> dict[str, Float[np.ndarray, " replicate"]]:
     """Return the metrics of one attribute; scores are in order, the highest first.
 
     As :func:`maskatlas.metrics.attribute_metrics` has them, with sums of weights for counts.

@@ -108,7 +108,7 @@ def table(
     }
 
 
-def _figure(value: float, draws: Float[np.ndarray, "replicate"]) -> dict[str, float | None]:
+def _figure(value: float, draws: Float[np.ndarray, " replicate"]) -> dict[str, float | None]:
     low, high = percentile_interval(draws)
     return {"value": or_none(value), "low": or_none(float(low)), "high": or_none(float(high))}
 
@@ -128,7 +128,7 @@ def _figures(metrics: Metrics, draws: Draws, attributes: Sequence[str]) -> dict[
     }
 
 
-def mean_draws(draws: Float[np.ndarray, "replicate attribute"]) -> Float[np.ndarray, "replicate"]:
+def mean_draws(draws: Float[np.ndarray, "replicate attribute"]) -> Float[np.ndarray, " replicate"]:
     """Return the mean over the attributes that each draw defines; NaN where it defines none."""
     defined = ~np.isnan(draws)
     count = defined.sum(1)

@@ -58,7 +58,7 @@ def grid_shape(channels: int) -> tuple[int, int]:
     return rows, math.ceil(channels / rows)
 
 
-def grid_cells(values: Float[np.ndarray, "channel"]) -> Float[np.ndarray, "row column"]:
+def grid_cells(values: Float[np.ndarray, " channel"]) -> Float[np.ndarray, "row column"]:
     """Return values laid out as :func:`grid_shape` says, NaN where a cell is left over."""
     rows, columns = grid_shape(len(values))
     cells = np.full(rows * columns, np.nan)

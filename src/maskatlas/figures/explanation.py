@@ -33,7 +33,7 @@ _HEAD = 0.2
 def explain_picture(
     image: UInt8[np.ndarray, "size size 3"],
     attributes: Sequence[str],
-    scores: Float[np.ndarray, "attribute"],
+    scores: Float[np.ndarray, " attribute"],
     *,
     evidence: Float[np.ndarray, "attribute rows columns"],
     channels: Int[np.ndarray, "attribute top"],
@@ -112,9 +112,9 @@ def _bars(
     figure: Figure,
     photo: float,
     attributes: Sequence[str],
-    scores: Float[np.ndarray, "attribute"],
+    scores: Float[np.ndarray, " attribute"],
     *,
-    order: Int[np.ndarray, "attribute"],
+    order: Int[np.ndarray, " attribute"],
     theme: Theme,
 ) -> None:
     """Draw the highest scores as bars beside the image, and say how many are left out."""
