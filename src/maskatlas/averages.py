@@ -12,7 +12,9 @@ from maskatlas.interventions import evenly_spread
 from maskatlas.model import AttributeNetwork
 
 MOST_IMAGES = 500
-"""The average is taken over at most so many images, spread evenly over the dataset."""
+"""Contributions are averaged over at most so many images, spread evenly over the dataset."""
+MOST_PICTURES = 5000
+"""Images themselves over at most so many: that costs no pass of a network."""
 FEWEST_IMAGES = 50
 """An average of fewer images is not kept with a model, which one hands on: it would show them."""
 
@@ -49,7 +51,7 @@ def average_contribution(
 
 
 def average_image(
-    images: PackedImages, *, limit: int = MOST_IMAGES
+    images: PackedImages, *, limit: int = MOST_PICTURES
 ) -> Float[Tensor, "3 rows columns"]:
     """Return the mean image, RGB 0..1.
 
