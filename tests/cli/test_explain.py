@@ -185,15 +185,17 @@ def test_hostile_names_of_files_and_attributes(tmp_path: Path) -> None:
         assert set(json.loads(path.read_text())["attributes"]) == set(names)
 
 
-def test_without_sub_networks_there_is_nothing_to_explain(
-    tmp_path: Path, photos: list[Path]
-) -> None:
+def test_without_sub_networks_there_are_maps_alone(tmp_path: Path, photos: list[Path]) -> None:
     run = tmp_path / "run"
-    make_network(KEPT, subnetworks=False).save_pretrained(run / "model")
+    make_network(KEPT, subnetworks=False, dtype=torch.float32).save_pretrained(run / "model")
     (run / "config.toml").write_text(dump_toml(PRESETS["demo"]))
-    answer = call("explain", run, photos[0])
+    answer = call("explain", run, photos[0], "--method", "grad-cam")
+    assert answer.code == 0
+    told = json.loads((run / "explanations" / f"{photos[0].stem}.json").read_text())
+    assert [entry["channels"] for entry in told["attributes"].values()] == [[]] * len(KEPT)
+    answer = call("explain", run, photos[0], "--words")
     assert (answer.code, answer.out) == (2, "")
-    assert "trained without sub-networks" in answer.err
+    assert "sub-networks alone" in answer.err
 
 
 def test_channels_in_words(own_run: Path, photos: list[Path], tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from maskatlas.comparison.abn import AttentionBranchNetwork
+from maskatlas.config import ModelConfig
+from maskatlas.dissection import dissect
 from maskatlas.errors import ConfigError
 from maskatlas.explanations import explain, explain_image
-from networks import NAMES, make_network
+from networks import NAMES, make_dataset, make_network
 from reference import explanations as slow
 
 NETWORK = make_network(4, channels=5)
@@ -81,9 +84,30 @@ def test_more_channels_than_there_are_means_all() -> None:
         explain_image(NETWORK, noise(), "a", top=0)
 
 
-def test_an_image_cannot_be_explained_without_sub_networks() -> None:
-    with pytest.raises(ConfigError, match="without sub-networks"):
-        explain_image(make_network(subnetworks=False), noise(), "a")
+def test_without_sub_networks_there_are_maps_but_no_channels() -> None:
+    network = make_network(subnetworks=False)
+    found = explain_image(network, noise(), "a")
+    assert found.channels.shape == found.channel_contributions.shape == (3, 0)
+    assert found.masks.shape[:2] == (3, 0)
+    np.testing.assert_allclose(found.contributions.sum((1, 2)) + found.biases, found.logits)
+    assert found.to_json()["attributes"]["Male"]["channels"] == []
+    words = dissect(NETWORK, make_dataset(4, regions=[np.ones((3, 40, 36), np.uint8)] * 4))
+    with pytest.raises(ConfigError, match="sub-networks alone"):
+        explain_image(network, noise(), "a", words=words)
+
+
+def test_a_network_that_answers_in_its_own_way_is_explained_by_its_own_maps() -> None:
+    config = ModelConfig(channels=8, image_size=16)
+    network = AttentionBranchNetwork(config, ("A", "B"), residual=True).eval()
+    found = explain_image(network, noise(), "a", method="abn")
+    assert found.contributions is None
+    with torch.no_grad():
+        logits = network(network.preprocess(noise())[None]).scores[0]
+    np.testing.assert_allclose(found.logits, logits.sort(descending=True).values)
+    maps = explain(network, network.preprocess(noise())[None], "abn", found.attributes)[0]
+    np.testing.assert_allclose(found.evidence, maps)
+    with pytest.raises(ConfigError, match=r"neither contributions nor masks; choose one of"):
+        explain_image(network, noise(), "a")
 
 
 def test_a_network_in_bfloat16_is_explained() -> None:

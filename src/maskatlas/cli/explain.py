@@ -28,7 +28,8 @@ class Explain(OnRun):
     """Explain one's own images: a picture and the numbers of each.
 
     Writes RUN/explanations/NAME.png and NAME.json: attributes by score, the channels that speak
-    for and against them most, their masks, and where in the image the evidence is.
+    for and against them most, their masks, and where in the image the evidence is. Of a network
+    without sub-networks there are no channels and no masks to tell of.
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE ...")]
@@ -63,13 +64,15 @@ class Explain(OnRun):
 
     def run(self) -> int:
         """Explain one image after another; exit 1 if one could not be read."""
-        from maskatlas.explanations import caveat, explain_image, explainer_of
+        from maskatlas.explanations import caveat, check_speakable, explain_image, explainer_of
 
         check_photos(self.images)
         network = self.network()
         explainer_of(network, self.method)  # so that nothing is measured for a method that is not
         if (told := caveat(network, self.method)) is not None:
             _LOG.warning(told)
+        if self.words:
+            check_speakable(network)
         names = named_attributes(self.attributes, network.attributes) or None
         words = channel_words(self, network, self.words_data) if self.words else None
         folder = self.run_folder / "explanations" if self.out is None else self.out

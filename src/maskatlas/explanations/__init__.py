@@ -12,7 +12,7 @@ from maskatlas.explanations.methods import (
     explainer_of,
     explainers,
 )
-from maskatlas.explanations.photo import ImageExplanation, explain_image
+from maskatlas.explanations.photo import ImageExplanation, check_speakable, explain_image
 
 __all__ = [
     "FLOORS",
@@ -22,6 +22,7 @@ __all__ = [
     "Explainer",
     "ImageExplanation",
     "caveat",
+    "check_speakable",
     "contribution_map",
     "explain",
     "explain_image",

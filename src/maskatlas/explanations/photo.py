@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from maskatlas.errors import ConfigError
-from maskatlas.explanations.methods import UNSIGNED, explain
+from maskatlas.explanations.activation import contribution_map
+from maskatlas.explanations.methods import UNSIGNED, explain, explainer_of, explainers
 from maskatlas.explanations.words import ChannelWords, SpokenAnswer, read_words
 from maskatlas.model import AttributeNetwork
 
@@ -29,13 +30,15 @@ class ImageExplanation:
     biases: Float[np.ndarray, " attribute"]
     """What each logit is without any contribution: the classifier's bias."""
     channels: Int[np.ndarray, "attribute top"]
-    """Ids of the channels that contribute most, for or against, the strongest first."""
+    """Ids of the channels that contribute most, for or against, the strongest first; none of a
+    network without sub-networks."""
     channel_contributions: Float[np.ndarray, "attribute top"]
     """What those channels add to the logit, over all positions."""
     masks: Float[np.ndarray, "attribute top height width"]
     """Masks of those channels, 0 to 1."""
-    contributions: Float[np.ndarray, "attribute height width"]
-    """What each position adds to the logit, over all channels; with the bias, it sums to it."""
+    contributions: Float[np.ndarray, "attribute height width"] | None
+    """What each position adds to the logit, over all channels; with the bias, it sums to it. None
+    for a network that answers in a way of its own."""
     method: str
     """By which the evidence was mapped."""
     evidence: Float[np.ndarray, "attribute rows columns"]
@@ -102,7 +105,7 @@ def explain_image(
     """Explain what the network says of one image.
 
     Args:
-        network: In eval mode, with sub-networks.
+        network: In eval mode; without sub-networks there are maps, but no channels and no masks.
         image: Any that Pillow opens.
         name: What to call it.
         attributes: Names; None means all.
@@ -112,12 +115,14 @@ def explain_image(
             words.
 
     Raises:
-        ConfigError: An attribute or a method that is not known, a network without sub-networks, no
-            channel, or words of another network.
+        ConfigError: An attribute or a method that is not known, no channel, words of another
+            network, or of one without sub-networks.
         ImageError: The image cannot be brought to RGB.
     """
     if top < 1:
         raise ConfigError(f"top: expected at least 1 channel of each attribute, found {top}")
+    if words is not None:
+        check_speakable(network)
     if words is not None and len(words.thresholds) != network.channels:
         raise ConfigError(
             f"words: expected names of this network's {network.channels} channels, found those of "
@@ -126,29 +131,20 @@ def explain_image(
     device = next(network.parameters()).device
     pixels = network.preprocess(image).to(device)
     names = [network.attributes[k] for k in network.attribute_indices(attributes)]
-    top = min(top, network.channels)
+    explainer_of(network, method)
     with torch.no_grad():
         output = network(pixels[None])
-        rows = [network.attributes.index(n) for n in names]
-        parts = [network.contributions(output.features, [n])[0, 0] for n in names]
-        by_channel = torch.stack([part.sum((1, 2)) for part in parts])
-        channels = by_channel.abs().argsort(dim=1, descending=True, stable=True)[:, :top]
-        masks = [
-            network.masks(output.features, [n], ids)[0, 0]
-            for n, ids in zip(names, channels.tolist(), strict=True)
-        ]
-    assert network.subnetworks is not None
-    assert output.logits is not None
-    contributions = torch.stack([part.sum(0) for part in parts])
+        contributions = _contributions(network, output.features, names)
+        channels, added, masks = _channels(network, output.features, names, top)
     evidence = contributions
-    if method != "contribution":
+    if method != "contribution" or evidence is None:
         evidence = explain(network, pixels[None], method, names)[0]
-    logits = output.logits[0, rows]
+    rows = network.attribute_indices(names)
+    logits = output.scores[0, rows]
     order = logits.argsort(descending=True, stable=True).cpu()
-    added = by_channel.gather(1, channels).cpu()
     spoken = None
     if words is not None:
-        scores = dict(zip(network.attributes, output.logits[0].sigmoid().tolist(), strict=True))
+        scores = dict(zip(network.attributes, output.scores[0].sigmoid().tolist(), strict=True))
         highest = _array(output.features[0].amax((1, 2)))
         spoken = tuple(
             read_words(
@@ -165,15 +161,67 @@ def explain_image(
         image=(pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy(),
         attributes=tuple(names[k] for k in order.tolist()),
         logits=_array(logits.cpu()[order]),
-        biases=_array(network.subnetworks.bias.detach()[rows].cpu()[order]),
-        channels=channels.cpu()[order].numpy(),
+        biases=_array(_biases(network)[rows].cpu()[order]),
+        channels=channels[order].numpy(),
         channel_contributions=_array(added[order]),
-        masks=_array(torch.stack(masks).cpu()[order]),
-        contributions=_array(contributions.cpu()[order]),
+        masks=_array(masks[order]),
+        contributions=None if contributions is None else _array(contributions.cpu()[order]),
         method=method,
         evidence=_array(evidence.cpu()[order]),
         words=spoken,
     )
+
+
+def check_speakable(network: AttributeNetwork) -> None:
+    """Check that channels contribute, so that answers can be put in their words.
+
+    Raises:
+        ConfigError: The network has no sub-networks.
+    """
+    if network.subnetworks is None:
+        raise ConfigError(
+            "words: they are of the channels that contribute, as is known of sub-networks alone, and "
+            "this network has none; train one with model.subnetworks = true"
+        )
+
+
+def _contributions(
+    network: AttributeNetwork, features: Float[Tensor, "1 channel height width"], names: list[str]
+) -> Float[Tensor, "attribute height width"] | None:
+    if "contribution" not in explainers(network):
+        return None
+    return contribution_map(network, features, names)[0]
+
+
+def _channels(
+    network: AttributeNetwork,
+    features: Float[Tensor, "1 channel height width"],
+    names: list[str],
+    top: int,
+) -> tuple[
+    Int[Tensor, "attribute top"],
+    Float[Tensor, "attribute top"],
+    Float[Tensor, "attribute top height width"],
+]:
+    """Return the strongest channels, what each adds, and its mask, on the CPU; all there are."""
+    count = 0 if network.subnetworks is None else min(top, network.channels)
+    shape = len(names), count
+    channels = torch.zeros(shape, dtype=torch.int64)
+    added = torch.zeros(shape, dtype=features.dtype)
+    masks = torch.zeros(*shape, *features.shape[2:], dtype=features.dtype)
+    for k, name in enumerate(names if count else ()):
+        by_channel = network.contributions(features, [name])[0, 0].sum((1, 2))
+        ids = by_channel.abs().argsort(descending=True, stable=True)[:count]
+        channels[k], added[k] = ids.cpu(), by_channel[ids].cpu()
+        masks[k] = network.masks(features, [name], ids.tolist())[0, 0].cpu()
+    return channels, added, masks
+
+
+def _biases(network: AttributeNetwork) -> Float[Tensor, " attribute"]:
+    """Return those of the head that answers."""
+    head = network.classifier if network.subnetworks is None else network.subnetworks
+    assert head is not None, "a network answers through at least one of its heads"
+    return head.bias.detach()
 
 
 def _array(tensor: Tensor) -> np.ndarray:
