@@ -180,7 +180,7 @@ def check_speakable(network: AttributeNetwork) -> None:
     """
     if network.subnetworks is None:
         raise ConfigError(
-            "words: they are of the channels that contribute, as is known of sub-networks alone, and "
+            "words: they are of channels that contribute, which is known of sub-networks alone, and "
             "this network has none; train one with model.subnetworks = true"
         )
 

@@ -66,7 +66,8 @@ def explain_picture(
     """
     order = np.argsort(-scores, kind="stable")
     detailed, tiles = order[:details], channels.shape[1] + 1
-    across = 2 if width >= 5 and len(detailed) > 1 else 1
+    most = 2 if tiles > 1 else 4  # a map alone is narrow
+    across = max(1, min(len(detailed), most if width >= 5 else most // 2))
     block = (width - (across - 1) * 4 * _GAP) / across
     side = min(0.95, (block + _GAP) / tiles - _GAP)
     tall = side + _HEAD + _NOTE
