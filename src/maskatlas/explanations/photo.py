@@ -180,8 +180,8 @@ def check_speakable(network: AttributeNetwork) -> None:
     """
     if network.subnetworks is None:
         raise ConfigError(
-            "words: they are of channels that contribute, which is known of sub-networks alone, and "
-            "this network has none; train one with model.subnetworks = true"
+            "words: they are of channels that contribute, which is known of sub-networks alone, "
+            "and this network has none; train one with model.subnetworks = true"
         )
 
 
