@@ -189,7 +189,14 @@ PRESETS: dict[str, Config] = {
     "demo": Config(
         preset="demo",
         model=ModelConfig(channels=64, depth=2),
-        train=TrainConfig(epochs=20, batch_size=32, learning_rate=4e-3, ema=0.99),
+        train=TrainConfig(
+            epochs=20,
+            batch_size=32,
+            learning_rate=4e-3,
+            ema=0.99,
+            pretraining=0.5,
+            joining_rate=2.0,
+        ),
     ),
     "paper": Config(
         preset="paper",
