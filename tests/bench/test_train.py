@@ -17,8 +17,9 @@ TINY = Train(
 
 @pytest.fixture
 def taken(monkeypatch) -> list[Optimization]:
-    """Who took a step, one after another; networks are tiny."""
-    small = replace(PRESETS["demo"], model=ModelConfig(channels=6, depth=1))
+    """Who took a step, one after another; networks are tiny, and all parts learn at once."""
+    whole = replace(PRESETS["demo"].train, pretraining=0.0)
+    small = replace(PRESETS["demo"], model=ModelConfig(channels=6, depth=1), train=whole)
     monkeypatch.setitem(PRESETS, "demo", small)
     steps: list[Optimization] = []
     plain = Optimization.step
