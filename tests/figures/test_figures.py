@@ -33,6 +33,19 @@ def explained(atlas: Atlas, **options: object) -> Figure:
     )
 
 
+def maps_alone(atlas: Atlas, **options: object) -> Figure:
+    shown = atlas.examples
+    return figures.explain_picture(
+        shown.images[0],
+        atlas.attributes,
+        shown.scores[0],
+        evidence=shown.contributions[0],
+        channels=shown.channels[:, :0],
+        masks=shown.masks[0][:, :0],
+        **options,
+    )
+
+
 def scored(atlas: Atlas, **options: object) -> Figure:
     random = np.random.default_rng(0)
     keys = ("accuracy", "balanced_accuracy", "auroc")
@@ -58,6 +71,7 @@ DRAWN: dict[str, Draw] = {
     "importance_agreement": figures.importance_agreement,
     "accuracy_chart": scored,
     "explain_picture": explained,
+    "explain_picture, maps alone": maps_alone,
 }
 every = pytest.mark.parametrize("name", DRAWN)
 
