@@ -97,6 +97,7 @@ def test_a_maximum_is_shared_out_between_the_two_that_are_largest() -> None:
         nn.MaxPool2d(2, dilation=2),
         nn.LayerNorm(7),
         nn.GroupNorm(1, 2),
+        nn.BatchNorm2d(2, track_running_stats=False),
         nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU()),
     ],
 )

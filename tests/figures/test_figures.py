@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -20,28 +21,15 @@ from maskatlas.figures import DARK, LIGHT, mask_limit
 Draw = Callable[..., Figure]
 
 
-def explained(atlas: Atlas, **options: object) -> Figure:
+def explained(atlas: Atlas, *, top: int | None = None, **options: object) -> Figure:
     shown = atlas.examples
     return figures.explain_picture(
         shown.images[0],
         atlas.attributes,
         shown.scores[0],
         evidence=shown.contributions[0],
-        channels=shown.channels,
-        masks=shown.masks[0],
-        **options,
-    )
-
-
-def maps_alone(atlas: Atlas, **options: object) -> Figure:
-    shown = atlas.examples
-    return figures.explain_picture(
-        shown.images[0],
-        atlas.attributes,
-        shown.scores[0],
-        evidence=shown.contributions[0],
-        channels=shown.channels[:, :0],
-        masks=shown.masks[0][:, :0],
+        channels=shown.channels[:, :top],
+        masks=shown.masks[0][:, :top],
         **options,
     )
 
@@ -71,7 +59,7 @@ DRAWN: dict[str, Draw] = {
     "importance_agreement": figures.importance_agreement,
     "accuracy_chart": scored,
     "explain_picture": explained,
-    "explain_picture, maps alone": maps_alone,
+    "explain_picture, maps alone": partial(explained, top=0),
 }
 every = pytest.mark.parametrize("name", DRAWN)
 

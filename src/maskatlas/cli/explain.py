@@ -40,7 +40,7 @@ class Explain(OnRun):
     """Channels of each attribute."""
     method: str = "contribution"
     """Which map shows where the evidence is: `contribution` adds up to the answer,
-    `contribution-traced` points best; docs/evaluation.md has the others."""
+    `contribution-traced` points best on real faces; docs/evaluation.md has the others."""
     words: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say what these channels are called, each after the attribute or part whose region it covers
     best, and whether that agrees with the image and the answer. Needs regions."""

@@ -54,6 +54,7 @@ class OnRun(Talk):
         Raises:
             RunError: The run has no model, or not yet.
             CheckpointError: The model is damaged.
+            ConfigError: The library of its backbone is not installed.
         """
         from maskatlas.comparison import open_network, system_of
         from maskatlas.devices import choose_device

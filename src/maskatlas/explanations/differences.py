@@ -62,12 +62,18 @@ def is_elementwise(module: nn.Module) -> bool:
 
 def keeps_sums(module: nn.Module) -> bool:
     """Return whether :func:`through` gives differences that add up, from maps to maps."""
-    return is_elementwise(module) or _passes_as(module, LINEAR) or _is_maximum(module)
+    return is_elementwise(module) or _is_linear(module) or _is_maximum(module)
 
 
 def _passes_as(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     """Return whether it computes what one of these does: a subclass may, with a pass unchanged."""
     return type(module).forward in {kind.forward for kind in kinds}
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Return whether it is one of :data:`LINEAR`, and normalises by nothing that it is given."""
+    own = not isinstance(module, nn.BatchNorm2d) or module.running_mean is not None
+    return own and _passes_as(module, LINEAR)
 
 
 def _is_maximum(module: nn.Module) -> bool:

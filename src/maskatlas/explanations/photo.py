@@ -123,11 +123,11 @@ def explain_image(
         raise ConfigError(f"top: expected at least 1 channel of each attribute, found {top}")
     if words is not None:
         check_speakable(network)
-    if words is not None and len(words.thresholds) != network.channels:
-        raise ConfigError(
-            f"words: expected names of this network's {network.channels} channels, found those of "
-            f"{len(words.thresholds)}; name them again with dissect"
-        )
+        if len(words.thresholds) != network.channels:
+            raise ConfigError(
+                f"words: expected names of this network's {network.channels} channels, found those "
+                f"of {len(words.thresholds)}; name them again with dissect"
+            )
     device = next(network.parameters()).device
     pixels = network.preprocess(image).to(device)
     names = [network.attributes[k] for k in network.attribute_indices(attributes)]

@@ -37,7 +37,8 @@ def traced_contribution_map(
     training image (mid grey where it was not measured). S differs between the two as the logit
     does, and gradients are slopes of lines from the one to the other
     (:mod:`maskatlas.explanations.differences`), so that each layer's summand adds up to the logit
-    less the reference's: exactly, but for rounding. Joining layers is LayerCAM's idea (Jiang et al.
+    less the reference's: exactly, but for rounding, where what masks are computed from is such a
+    chain, too, as all of this package are. Joining layers is LayerCAM's idea (Jiang et al.
     2021). A layer ends with an activation function. The finer ones are summed up over the cells of
     the features' grid.
 
