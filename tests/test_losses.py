@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskatlas.config import LossConfig
@@ -95,6 +95,7 @@ def test_sub_networks_that_know_the_labels_bring_the_same_loss_and_gradient(
 @given(
     st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**31), st.floats(1e-3, 8), st.booleans()
 )
+@example(3, 6, 5, 7.0, True)
 def test_binary_cross_entropy_at_any_size(
     batch: int, attributes: int, seed: int, scale: float, wide: bool
 ) -> None:

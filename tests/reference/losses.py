@@ -12,8 +12,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     for row, truths in zip(logits, labels.tolist(), strict=True):
         for logit, truth in zip(row, truths, strict=True):
             if not math.isnan(truth):
-                score = 1 / (1 + torch.exp(-logit))
-                total = total - (torch.log(score) if truth == 1 else torch.log(1 - score))
+                answer = logit if truth == 1 else -logit  # 1 - s(z) is s(-z), and loses no digit
+                total = total - torch.log(1 / (1 + torch.exp(-answer)))
     return total / len(logits)
 
 
