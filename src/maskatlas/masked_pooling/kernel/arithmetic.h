@@ -16,6 +16,11 @@
 #else
 #define DOT 0
 #endif
+#if DOT && defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
+#define AMX 1
+#else
+#define AMX 0
+#endif
 
 /* ROWS x VECTORS sums, VECTORS operands and a broadcast fit the registers: see product.h. */
 #if AVX512

@@ -80,16 +80,29 @@ static void begin_gradients(const struct Call *call, const struct Tile *tile, in
         memset(guide_sums, 0, count * call->guide_row * 4);
 }
 
+/* dW_k += t^T g, laid out as [channel guide]; by the matrix unit as [guide channel], which takes
+ * its left operand by rows: of the two, the mask features turn once for all attributes.
+ */
 static void add_weight_gradient(const struct Call *call, const struct Tile *tile, int64_t rows,
                                 float *out, int add) {
+    if (call->amx) {
+        int64_t guide_step = spread(call->tile_rows / 2);
+        for (int64_t c = 0; c < call->columns; c += WIDTH)
+            for (int64_t g = 0; g < call->guide_columns; g += call->block_rows)
+                multiply_block(1, 1, 0, call->block_rows, panel_at(c, call->columns).vectors,
+                               rows / 2, tile->guide_pairs + g * guide_step, guide_step,
+                               tile->slope_pairs + c, call->row, NULL,
+                               out + g * call->columns + c, call->columns, add);
+        return;
+    }
     int64_t depth = call->dot ? rows / 2 : rows, even = round_up(call->channels, 2);
     for (int64_t g = 0; g < call->guide_columns; g += WIDTH) {
         struct Panel panel = panel_at(g, call->guide_columns);
         for (int64_t c = 0, height; c < even; c += height) {
             height = smaller(ROWS, even - c);
-            BLOCKS[call->dot][1][height / 2 - 1][panel.vectors - 1](
-                depth, tile->slope_pairs + c, call->row, tile->guide_pairs + g, call->guide_row,
-                NULL, out + c * call->guide_columns + g, call->guide_columns, add);
+            multiply_block(0, call->dot, 1, height, panel.vectors, depth, tile->slope_pairs + c,
+                           call->row, tile->guide_pairs + g, call->guide_row, NULL,
+                           out + c * call->guide_columns + g, call->guide_columns, add);
         }
     }
 }
@@ -100,10 +113,10 @@ static void add_guide_gradient(const struct Call *call, const struct Tile *tile,
         struct Panel panel = panel_at(g, call->guide_columns);
         const unit *right = call->weights_back + call->depth * (slot * call->guide_columns + g);
         for (int64_t r = 0, height; r < rows; r += height) {
-            height = smaller(ROWS, rows - r);
-            BLOCKS[call->dot][0][height / 2 - 1][panel.vectors - 1](
-                call->depth, tile->slope_rows + r * call->packed_row, call->packed_row, right,
-                panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
+            height = smaller(call->block_rows, rows - r);
+            multiply_block(call->amx, call->dot, 0, height, panel.vectors, call->depth,
+                           tile->slope_rows + r * call->packed_row, call->packed_row, right,
+                           panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
         }
     }
 }
@@ -132,8 +145,7 @@ static void backward_attribute(const struct Call *call, struct Tile *tile, int64
     }
     if (call->weight_parts)
         add_weight_gradient(call, tile, rows,
-                            call->weight_parts + part * round_up(call->channels, 2) *
-                                                     call->guide_columns, add);
+                            call->weight_parts + part * call->slab, add);
     if (guide_sums) add_guide_gradient(call, tile, slot, rows, guide_sums);
 }
 
@@ -144,7 +156,7 @@ static void backward_task(const struct Call *call, struct Tile *tile, int64_t ch
     int64_t stop = smaller(start + call->segment_rows, problem->images * problem->positions);
     int begins = chunk_first == 0, ends = chunk_first + chunk_count == problem->attributes;
     int64_t tiles = parts(stop - start, call->tile_rows);
-    int64_t tile_rows = round_up(parts(stop - start, tiles), ROWS);
+    int64_t tile_rows = round_up(parts(stop - start, tiles), call->block_rows);
     for (int64_t first = start; first < stop; first += tile_rows) {
         int64_t count = smaller(tile_rows, stop - first);
         int64_t rows = read_tile(call, tile, first, count);
@@ -166,15 +178,20 @@ static void backward_task(const struct Call *call, struct Tile *tile, int64_t ch
 /* Add up the segments' shares of one attribute's weight and bias gradients, in their order. */
 static void reduce_attribute(const struct Call *call, int64_t k, int64_t slot) {
     const struct Problem *problem = call->problem;
-    int64_t even = round_up(call->channels, 2), slab = even * call->guide_columns;
+    int64_t slab = call->slab;
     for (int64_t s = 1; call->weight_parts && s < call->segments; s++) {
         float *sum = call->weight_parts + slot * slab;
         const float *part = call->weight_parts + (s * call->chunk + slot) * slab;
         for (int64_t i = 0; i < slab; i++) sum[i] += part[i];
     }
-    for (int64_t c = 0; call->weight_parts && c < call->channels; c++)
-        memcpy(problem->weight_gradient + (k * call->channels + c) * call->guide_count,
-               call->weight_parts + slot * slab + c * call->guide_columns, call->guide_count * 4);
+    for (int64_t c = 0; call->weight_parts && c < call->channels; c++) {
+        float *to = problem->weight_gradient + (k * call->channels + c) * call->guide_count;
+        const float *from = call->weight_parts + slot * slab;
+        if (call->amx)
+            for (int64_t g = 0; g < call->guide_count; g++) to[g] = from[g * call->columns + c];
+        else
+            memcpy(to, from + c * call->guide_columns, call->guide_count * 4);
+    }
     if (!problem->bias_gradient) return;
     for (int64_t c = 0; c < call->channels; c++) {
         float sum = 0;

@@ -4,14 +4,15 @@
 
 #include "tiles.h"
 
-/* Logits (times -log2 e) of up to ROWS rows and a panel of channels, to tile->block. */
+/* Logits (times -log2 e) of up to block_rows rows and a panel of channels, to tile->block. */
 INLINE int64_t logits(const struct Call *call, const struct Tile *tile, struct Panel panel,
                       int64_t slot, int64_t r, int64_t rows) {
-    int64_t height = smaller(ROWS, rows - r);
+    int64_t height = smaller(call->block_rows, rows - r);
     const unit *right = call->weights + call->guide_depth * (slot * call->columns + panel.first);
-    BLOCKS[call->dot][0][height / 2 - 1][panel.vectors - 1](
-        call->guide_depth, tile->guide_rows + r * call->packed_guide_row, call->packed_guide_row,
-        right, panel.width, call->bias + slot * call->columns + panel.first, tile->block, WIDTH, 0);
+    multiply_block(call->amx, call->dot, 0, height, panel.vectors, call->guide_depth,
+                   tile->guide_rows + r * call->packed_guide_row, call->packed_guide_row, right,
+                   panel.width, call->bias + slot * call->columns + panel.first, tile->block, WIDTH,
+                   0);
     return height;
 }
 
@@ -81,11 +82,11 @@ static void forward_panel(const struct Call *call, struct Tile *tile, struct Pan
                           int64_t slot, int64_t k, int64_t group_first, int64_t first,
                           int64_t count) {
     const int32_t *image = tile->image;
-    int64_t even = round_up(count, 2);
+    int64_t rows = round_up(count, call->row_step);
     struct Sums sums;
     memset(&sums, 0, sizeof sums);
-    for (int64_t r = 0, height; r < even; r += height) {
-        height = logits(call, tile, panel, slot, r, even);
+    for (int64_t r = 0, height; r < rows; r += height) {
+        height = logits(call, tile, panel, slot, r, rows);
         int64_t end = smaller(r + height, count);
         for (int64_t i = r, next; i < end; i = next) {
             for (next = i + 1; next < end && image[next] == image[i];) next++;

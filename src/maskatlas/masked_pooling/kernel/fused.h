@@ -93,7 +93,7 @@ INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile 
 static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t slot, int64_t k,
                             int64_t group_first, int64_t images, float *feature_sums,
                             float *guide_sums, int64_t segment, int add) {
-    int64_t count = images * call->problem->positions, rows = round_up(count, 2);
+    int64_t count = images * call->problem->positions, rows = round_up(count, call->row_step);
     int64_t part = segment * call->chunk + slot;
     float *bias_part = call->bias_parts + part * call->columns;
     for (int64_t column = 0; column < call->columns; column += WIDTH)
@@ -117,8 +117,7 @@ static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t 
         }
     }
     add_weight_gradient(call, tile, rows,
-                        call->weight_parts + part * round_up(call->channels, 2) *
-                                                 call->guide_columns, add);
+                        call->weight_parts + part * call->slab, add);
     add_guide_gradient(call, tile, slot, rows, guide_sums);
 }
 
@@ -137,7 +136,7 @@ static void fused_task(const struct Call *call, struct Tile *tile, int64_t chunk
         float *feature_sums = call->feature_sums + group * call->tile_rows * call->row;
         float *guide_sums = call->guide_sums + group * call->tile_rows * call->guide_row;
         add_features(call, tile, group_first, count, 1);
-        if (rows > count) memset(tile->masks + count * call->row, 0, call->row * 4);
+        memset(tile->masks + count * call->row, 0, (rows - count) * call->row * 4);
         if (begins) memset(feature_sums, 0, rows * call->row * 4);
         if (begins && !call->shared) memset(guide_sums, 0, rows * call->guide_row * 4);
         for (int64_t slot = 0; slot < chunk_count; slot++)

@@ -52,6 +52,8 @@ static void work(void *argument) {
     size_t bytes;
     char *memory = call->scratch + atomic_fetch_add(&call->workers, 1) * call->scratch_bytes;
     struct Tile tile = tile_of(call, memory, &bytes);
+    struct TileShapes before;
+    if (call->amx) before = amx_begin();
     int64_t attributes = call->problem->attributes, first = 0, count = 0, task;
     atomic_long *counter = call->counters;
     while (1) {
@@ -79,6 +81,7 @@ static void work(void *argument) {
         wait_for_all(call);
         counter++;
     }
+    if (call->amx) amx_end(&before);
 }
 
 static void *work_alone(void *argument) {

@@ -17,13 +17,15 @@ struct Call {
     const struct Problem *problem;
     struct Maps guides;
     enum Pass pass;
-    int dot, shared;
+    int dot, amx, shared;
     int64_t channels, guide_count;         /* C, G */
     int64_t columns, guide_columns;        /* C and G rounded up to whole vectors */
     int64_t depth, guide_depth;            /* and counted in units, as an axis that is summed */
     int64_t row, guide_row;                /* steps between rows of floats */
     int64_t packed_row, packed_guide_row;  /* steps between rows of units: a row's own neighbours */
+    int64_t row_step, block_rows;          /* rows of a tile, of a block: a multiple; at most */
     int64_t tile_rows, chunk;
+    int64_t slab;                          /* of one attribute's weight gradient */
     int64_t groups, group_images, shares;            /* forward: images and attributes of a task */
     int64_t segments, segment_rows;                  /* backward: rows of a task */
     int64_t segment_groups;                          /* fused: groups of images of a task */
@@ -43,13 +45,13 @@ struct Call {
 };
 
 struct Tile { /* one thread's own memory */
-    int32_t *image;            /* of each row; `images` for a row that only fills up a pair */
+    int32_t *image;            /* of each row; `images` for a row that only fills up row_step */
     float *features, *guides;  /* [row column] */
     unit *guide_rows;          /* [row guide_depth] */
-    unit *guide_pairs;         /* [row or pair of rows, guide_column] */
+    unit *guide_pairs;         /* [row or pair of rows, guide_column]; AMX: [guide_column pair] */
     unit *slope_rows;          /* t: [row depth] */
     unit *slope_pairs;         /* t: [row or pair of rows, column] */
-    float *block;              /* [ROWS WIDTH] */
+    float *block;              /* [block_rows WIDTH] */
     float *means;              /* [image of the tile, column]: sums of features */
     float *masks;              /* fused: [row column] */
     float *arriving;           /* fused: p, q of an attribute: [image + 1 vector 2 LANES] */
@@ -68,10 +70,12 @@ static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes)
     tile.image = (int32_t *)take(&memory, rows * 4);
     tile.features = (float *)take(&memory, rows * call->row * 4);
     tile.guides = call->shared ? tile.features : (float *)take(&memory, rows * call->guide_row * 4);
-    tile.block = (float *)take(&memory, ROWS * WIDTH * 4);
+    tile.block = (float *)take(&memory, call->block_rows * WIDTH * 4);
     if (call->dot) {
         tile.guide_rows = (unit *)take(&memory, rows * call->packed_guide_row * 4);
-        tile.guide_pairs = (unit *)take(&memory, pair_rows * call->guide_row * 4);
+        int64_t pairs = call->amx ? call->guide_columns * spread(pair_rows)
+                                  : pair_rows * call->guide_row;
+        tile.guide_pairs = (unit *)take(&memory, pairs * 4);
     } else {
         tile.guide_rows = tile.guide_pairs = (unit *)tile.guides;
     }
@@ -95,37 +99,44 @@ static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes)
 static struct Call plan(const struct Problem *problem, enum Pass pass) {
     struct Call call = {.problem = problem, .pass = pass};
     call.dot = DOT && problem->pairs;
+    call.amx = AMX && call.dot && amx_granted();
     call.shared = problem->guides.data == NULL;
     call.guides = call.shared ? problem->features : problem->guides;
     call.channels = problem->features.channels;
     call.guide_count = call.guides.channels;
-    call.columns = round_up(call.channels, LANES);
-    call.guide_columns = round_up(call.guide_count, LANES);
+    int64_t lanes = call.amx ? 2 * LANES : LANES;
+    call.columns = round_up(call.channels, lanes);
+    call.guide_columns = round_up(call.guide_count, lanes);
     call.depth = call.dot ? call.columns / 2 : call.columns;
     call.guide_depth = call.dot ? call.guide_columns / 2 : call.guide_columns;
     call.row = spread(call.columns);
     call.guide_row = spread(call.guide_columns);
     call.packed_row = spread(call.depth);
     call.packed_guide_row = spread(call.guide_depth);
+    call.row_step = call.amx ? AMX_ROWS : 2;
+    call.block_rows = call.amx ? AMX_ROWS : ROWS;
+    call.slab = call.amx ? call.guide_columns * call.columns
+                         : round_up(call.channels, 2) * call.guide_columns;
     int64_t most_slots = pass == FORWARD ? FORWARD_CHUNK : BACKWARD_CHUNK;
     call.chunk = parts(problem->attributes, parts(problem->attributes, most_slots)); /* even ones */
 
     int64_t positions = problem->positions, rows = problem->images * positions;
     int64_t feature_rows = pass == FORWARD ? 1 : 3, guide_rows = call.shared ? 1 : 2;
     int64_t bytes = 4 * (feature_rows * call.row + guide_rows * call.guide_row);
-    call.tile_rows = larger(ROWS, smaller(TILE_BYTES / bytes, 256) / ROWS * ROWS);
-    call.tile_rows = smaller(call.tile_rows, round_up(rows, ROWS));
+    int64_t block = call.block_rows;
+    call.tile_rows = larger(block, smaller(TILE_BYTES / bytes, 256) / block * block);
+    call.tile_rows = smaller(call.tile_rows, round_up(rows, block));
     call.group_images = larger(1, call.tile_rows / positions);
     call.groups = parts(problem->images, call.group_images);
     call.shares = smaller(call.chunk, parts(4 * problem->threads, call.groups));
     int64_t most = larger(SEGMENTS, problem->threads), least = rows < SEGMENT_ROWS / 2 ? 1 : 2;
     call.segments = larger(least, smaller(most, rows / SEGMENT_ROWS));
-    call.segment_rows = round_up(parts(rows, call.segments), 2);
+    call.segment_rows = round_up(parts(rows, call.segments), call.row_step);
     call.segments = parts(rows, call.segment_rows);
     if (pass == FUSED) { /* whole images, so that a tile ends with their logits */
         call.group_images = larger(1, FUSED_ROWS / positions);
         call.groups = parts(problem->images, call.group_images);
-        call.tile_rows = round_up(call.group_images * positions, 2);
+        call.tile_rows = round_up(call.group_images * positions, call.row_step);
         call.segment_groups = parts(call.groups, smaller(most, call.groups));
         call.segments = parts(call.groups, call.segment_groups);
     }
@@ -137,20 +148,20 @@ static struct Call plan(const struct Problem *problem, enum Pass pass) {
 static void lay_out(struct Call *call, char *memory, size_t *bytes) {
     const struct Problem *problem = call->problem;
     char *start = memory;
-    int64_t chunk = call->chunk, rows = round_up(problem->images * problem->positions, 2);
+    int64_t chunk = call->chunk;
+    int64_t rows = round_up(problem->images * problem->positions, call->row_step);
     if (call->pass == FUSED) rows = call->groups * call->tile_rows;
     call->weights = (unit *)take(&memory, chunk * call->guide_depth * call->columns * 4);
     call->bias = (float *)take(&memory, chunk * call->columns * 4);
     if (call->pass != FORWARD) {
         int64_t of_results = chunk * (problem->images + 1) * call->columns * 4;
-        int64_t slab = round_up(call->channels, 2) * call->guide_columns;
         int guides = call->shared ? problem->feature_gradient.data != NULL
                                   : problem->guide_gradient.data != NULL;
         call->weights_back = (unit *)take(&memory, chunk * call->depth * call->guide_columns * 4);
         if (call->pass == BACKWARD) call->arriving = (float *)take(&memory, 2 * of_results);
         call->bias_parts = (float *)take(&memory, call->segments * chunk * call->columns * 4);
         if (problem->weight_gradient)
-            call->weight_parts = (float *)take(&memory, call->segments * chunk * slab * 4);
+            call->weight_parts = (float *)take(&memory, call->segments * chunk * call->slab * 4);
         call->feature_sums = (float *)take(&memory, rows * call->row * 4);
         if (guides)
             call->guide_sums = call->shared ? call->feature_sums

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "arithmetic.h"
+#include "amx.h"
 
 INLINE vector multiply_add(const int dot, unit left, vector right, vector sum) {
 #if DOT
@@ -88,6 +88,19 @@ static Multiply *const BLOCKS[2][2][ROWS / 2][VECTORS] = {{HEIGHTS(0, 0), HEIGHT
 #else
 static Multiply *const BLOCKS[1][2][ROWS / 2][VECTORS] = {{HEIGHTS(0, 0), HEIGHTS(0, 1)}};
 #endif
+
+/* Whose block it is: the matrix unit's, or of registers that hold vectors. */
+INLINE void multiply_block(int amx, int dot, int across, int64_t rows, int64_t vectors,
+                           int64_t depth, const unit *left, int64_t left_step, const unit *right,
+                           int64_t right_step, const float *bias, float *out, int64_t out_step,
+                           int add) {
+    if (amx) {
+        amx_multiply(vectors, depth, left, left_step, right, right_step, bias, out, out_step, add);
+        return;
+    }
+    BLOCKS[dot][across][rows / 2 - 1][vectors - 1](depth, left, left_step, right, right_step, bias,
+                                                   out, out_step, add);
+}
 
 /* A right operand in panels of WIDTH columns, each contiguous; the last may be narrower. */
 struct Panel {

@@ -46,10 +46,10 @@ static void write_rows(const struct Maps *maps, int64_t positions, int64_t first
     }
 }
 
-/* Read `count` rows; an odd last one gets a row of zeros beside it. Returns the even number. */
+/* Read `count` rows, and zeros up to a multiple of row_step, whose number is returned. */
 static int64_t read_tile(const struct Call *call, struct Tile *tile, int64_t first, int64_t count) {
     const struct Problem *problem = call->problem;
-    int64_t rows = count + count % 2;
+    int64_t rows = round_up(count, call->row_step);
     read_rows(&problem->features, problem->positions, first, count, tile->features, call->row,
               call->columns);
     if (!call->shared)
@@ -57,10 +57,10 @@ static int64_t read_tile(const struct Call *call, struct Tile *tile, int64_t fir
                   call->guide_columns);
     for (int64_t r = 0; r < count; r++)
         tile->image[r] = (int32_t)((first + r) / problem->positions);
-    if (rows > count) {
-        tile->image[count] = (int32_t)problem->images;
-        memset(tile->features + count * call->row, 0, call->columns * 4);
-        memset(tile->guides + count * call->guide_row, 0, call->guide_columns * 4);
+    for (int64_t r = count; r < rows; r++) {
+        tile->image[r] = (int32_t)problem->images;
+        memset(tile->features + r * call->row, 0, call->columns * 4);
+        memset(tile->guides + r * call->guide_row, 0, call->guide_columns * 4);
     }
     for (int64_t r = 0; call->dot && r < rows; r++) {
         const float *from = tile->guides + r * call->guide_row;
@@ -69,8 +69,10 @@ static int64_t read_tile(const struct Call *call, struct Tile *tile, int64_t fir
     }
     for (int64_t r = 0; call->dot && call->pass != FORWARD && r < rows; r += 2) {
         const float *from = tile->guides + r * call->guide_row, *next = from + call->guide_row;
-        unit *to = tile->guide_pairs + r / 2 * call->guide_row;
-        for (int64_t g = 0; g < call->guide_columns; g++) to[g] = pair_of(from[g], next[g]);
+        int64_t step = call->amx ? spread(call->tile_rows / 2) : 1;
+        unit *to = tile->guide_pairs + r / 2 * (call->amx ? 1 : call->guide_row);
+        for (int64_t g = 0; g < call->guide_columns; g++)
+            to[g * step] = pair_of(from[g], next[g]);
     }
     return rows;
 }
