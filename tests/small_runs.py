@@ -34,12 +34,13 @@ _ONE_THREAD = {
 }
 
 
-def small_config(*, images: int = 100, batch: int = 16, **train: Any) -> Config:
+def small_config(*, images: int = 100, batch: int = 16, epochs: float = 3, **train: Any) -> Config:
     """A run of a few steps on rendered faces: 8 in 10 of the images are for training.
 
     Args:
         images: Over all splits.
         batch: Images of a step.
+        epochs: Passes over the training images.
         train: Fields of the training's configuration.
     """
     return Config(
@@ -48,7 +49,9 @@ def small_config(*, images: int = 100, batch: int = 16, **train: Any) -> Config:
         data=DataConfig(faces=FacesConfig(count=images, size=32)),
         model=ModelConfig(image_size=16, channels=8, depth=1),
         train=replace(
-            TrainConfig(epochs=3, batch_size=batch, ema=0.9, shift=1, precision="float32"), **train
+            TrainConfig(batch_size=batch, ema=0.9, shift=1, precision="float32"),
+            epochs=float(epochs),
+            **train,
         ),
     )
 

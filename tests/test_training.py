@@ -1,6 +1,7 @@
 import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -392,7 +393,7 @@ def test_training_runs_outside_of_the_main_thread(tmp_path: Path, whole: Path) -
         (lambda c: replace(c, seed=1), "seed: it has 0, asked for is 1"),
         (lambda c: replace(c, limit=50), "limit: it has None, asked for is 50"),
         (
-            lambda c: replace(c, train=replace(c.train, epochs=4)),
+            lambda c: replace(c, train=replace(c.train, epochs=4.0)),
             "train.epochs: it has 3, asked for is 4",
         ),
         (
@@ -783,6 +784,18 @@ def test_lines_come_every_few_steps_and_after_every_epoch(whole: Path) -> None:
     epochs = [(line["step"], line["epoch"]) for line in lines if line["event"] == "epoch"]
     assert steps == list(range(2, TOTAL + 1, 2))
     assert epochs == [(STEPS, 1), (2 * STEPS, 2), (3 * STEPS, 3)]
+
+
+def test_the_last_epoch_may_be_a_part_of_one_and_is_validated(tmp_path: Path) -> None:
+    config, whole, again = small_config(epochs=2.4), tmp_path / "whole", tmp_path / "again"
+    train(config, whole)
+    epochs = [(line["step"], line["epoch"]) for line in metric_lines(whole) if "val_auroc" in line]
+    assert epochs == [(STEPS, 1), (2 * STEPS, 2), (12, 2.4)]
+    assert " of\n2.4." in (whole / "model" / "README.md").read_text()
+    shutil.copytree(whole, again)
+    max((again / "checkpoints").iterdir()).unlink()
+    train(config, again, resume=True)
+    assert_same_run(again, whole)
 
 
 def test_a_run_is_told_what_learns_and_its_model_answers_before_the_sub_networks_join(

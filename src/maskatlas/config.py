@@ -121,8 +121,8 @@ class LossConfig(Section):
 class TrainConfig(Section):
     """The training loop."""
 
-    epochs: Positive = 10
-    """Passes over the training images."""
+    epochs: Rate = 10.0
+    """Passes over the training images; the last may be a part of one."""
     batch_size: Positive = 64
     """Images of one step, over all processes together."""
     learning_rate: Rate = 2e-3
@@ -184,13 +184,13 @@ PRESETS: dict[str, Config] = {
     "celeba-64": Config(
         preset="celeba-64",
         model=ModelConfig(mask_rank=32, mask_context=True),
-        train=TrainConfig(epochs=20, pretraining=0.5, joining_rate=2.0),
+        train=TrainConfig(epochs=20.0, pretraining=0.5, joining_rate=2.0),
     ),
     "demo": Config(
         preset="demo",
         model=ModelConfig(channels=64, depth=2),
         train=TrainConfig(
-            epochs=20,
+            epochs=20.0,
             batch_size=32,
             learning_rate=4e-3,
             ema=0.99,

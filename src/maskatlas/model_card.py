@@ -38,7 +38,7 @@ gave; it is no fact about that person.
 
 
 def model_card(
-    config: Config, attributes: Sequence[str], metrics: Metrics, *, epoch: int, split: str
+    config: Config, attributes: Sequence[str], metrics: Metrics, *, epoch: float, split: str
 ) -> str:
     """Return the card in Markdown.
 
@@ -70,8 +70,8 @@ def model_card(
         source=_code(config.data.path.rstrip("/").rsplit("/", 1)[-1]),
         splits=", ".join(config.train.splits),
         seed=config.seed,
-        epoch=epoch,
-        epochs=config.train.epochs,
+        epoch=f"{epoch:g}",
+        epochs=f"{config.train.epochs:g}",
         validation=_code(split) + (", images it was trained on" if overlap else ""),
         rows="\n".join(rows),
     )

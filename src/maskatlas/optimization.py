@@ -63,7 +63,7 @@ class Optimization:
         share = self.batch_size // processes
         self.part = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
         self.steps_per_epoch = len(images) // self.batch_size
-        self.total = self.steps_per_epoch * config.train.epochs
+        self.total = max(1, round(self.steps_per_epoch * config.train.epochs))
         self.number = 0
         self.pretraining = 0
         if None not in (network.subnetworks, network.classifier) and config.loss.multilabel:
@@ -86,6 +86,12 @@ class Optimization:
     def epoch(self) -> int:
         """The epoch of the next step, from 0."""
         return self.number // self.steps_per_epoch
+
+    @property
+    def epochs_due(self) -> int:
+        """How many epochs are over: whole ones, and at the end what there was of the last."""
+        over = self.number == self.total and self.number % self.steps_per_epoch > 0
+        return self.epoch + over
 
     def step(self) -> tuple[LossTerms, Output]:
         """Take one step.

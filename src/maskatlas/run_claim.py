@@ -44,4 +44,10 @@ def differences(before: object, now: object, where: str = "") -> list[str]:
             if key not in ("device", "checkpoint_minutes")
             for line in differences(before[key], now[key], f"{where}.{key}".lstrip("."))
         ]
-    return [] if before == now else [f"{where}: it has {before!r}, asked for is {now!r}"]
+    return (
+        [] if before == now else [f"{where}: it has {_shown(before)}, asked for is {_shown(now)}"]
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)

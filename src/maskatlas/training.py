@@ -171,7 +171,7 @@ class _Run:
                 if distributed.any_of(stop.number is not None):
                     self._save()
                     raise Interrupted(stop.number or signal.SIGTERM)
-                if self.validated < optimization.number // optimization.steps_per_epoch:
+                if self.validated < optimization.epochs_due:
                     self._validate()
                     self._save()
                 elif optimization.number < optimization.total:
@@ -235,7 +235,7 @@ class _Run:
                 "train.learning-rate"
             )
         metrics = attribute_metrics(predictions.scores.numpy(), images.data.labels.numpy())
-        self.validated = optimization.number // optimization.steps_per_epoch
+        self.validated = optimization.epochs_due
         self._report(metrics.mean(), predictions.mask_mean)
         if self._is_best(metrics.mean()["accuracy"]):
             self._keep(network, metrics)
@@ -256,7 +256,7 @@ class _Run:
             return
         card = model_card(
             *(config, network.attributes, metrics),
-            epoch=self.validated,
+            epoch=self._passes(),
             split=self._validation_split(),
         )
         # A model of float64 would take no image that its own `preprocess` gives.
@@ -264,6 +264,10 @@ class _Run:
         best.average_contribution = None if average is None else average.float()
         best.average_image = picture
         best.save_pretrained(self.folder / "model", card=card)
+
+    def _passes(self) -> float:
+        """Return how often the network has seen the training images."""
+        return self.optimization.number / self.optimization.steps_per_epoch
 
     def _validation_split(self) -> str:
         """Return what the validation images are called."""
@@ -276,7 +280,7 @@ class _Run:
             "epoch",
             {
                 "step": self.optimization.number,
-                "epoch": self.validated,
+                "epoch": self._passes(),
                 **{f"val_{name}": value for name, value in mean.items()},
                 "mask_mean": mask_mean,
                 "seconds": self._count_seconds(),
@@ -285,8 +289,8 @@ class _Run:
         if distributed.rank():
             return
         _LOG.info(
-            "epoch %d of %d: validation accuracy %.4f, AUROC %.4f",
-            *(self.validated, epochs, mean["accuracy"], mean["auroc"]),
+            "epoch %g of %g: validation accuracy %.4f, AUROC %.4f",
+            *(self._passes(), epochs, mean["accuracy"], mean["auroc"]),
         )
         subnetworks = self.optimization.network.subnetworks
         learned = subnetworks is not None and subnetworks.mask_weight is not None

@@ -115,6 +115,6 @@ def _precedes(line: bytes, step: int, epochs: int) -> bool:
     match record:
         case {"event": "step", "step": int(number)}:
             return number <= step
-        case {"event": "epoch", "epoch": int(number)}:
+        case {"event": "epoch", "epoch": int(number) | float(number)}:
             return number <= epochs
     return False

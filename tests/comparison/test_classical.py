@@ -239,7 +239,7 @@ def test_lnets_anet_trains_on_people_then_on_attributes(tmp_path: Path, monkeypa
     monkeypatch.setattr("maskatlas.training_data.open_dataset", lambda *_, **__: data)
     config = small_config(batch=6, epochs=1)
     fitted = LNetsANet().fit(Job(config, tmp_path))
-    assert fitted.note == ""
+    assert fitted.note == "1 epochs of people, 1 epochs of attributes"
     images = PackedImages(data, Preprocessing(16))
     assert fitted.score(images).shape == (24, 2)
     first = lnets_anet._identity_stage(torch.arange(5)).open(tmp_path / "identities" / "model")

@@ -179,7 +179,7 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
     path.write_text(json.dumps(older), encoding="utf-8")
     assert compare(config, tmp_path / "parts", names=names) == parts
     later = replace(config, train=replace(config.train, pretraining=0.5))
-    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0.0, asked for is 0.5"):
+    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0, asked for is 0.5"):
         compare(later, tmp_path / "parts", names=names)
     path.write_text("{}")
     assert system_of(path.parent) == "plain"  # by the folder, as of earlier versions
@@ -283,10 +283,10 @@ def test_as_many_epochs_as_fit_and_no_more_than_asked_for(monkeypatch: pytest.Mo
         return within_minutes(config, minutes, build_network, PackedImages)
 
     assert fitted(1.0).train.epochs == 5  # 48 images, four steps of 3 s
+    assert fitted(1.1).train.epochs == pytest.approx(5.5)
     assert fitted(1000.0).train.epochs == 50
+    assert fitted(1e-9).train.epochs == 0.25  # a step
     assert replace(fitted(1.0), train=config.train) == config
-    short = fitted(0.1)
-    assert (short.train.epochs, short.limit) == (1, 24)
     with pytest.raises(ConfigError, match="minutes"):
         fitted(0.0)
 

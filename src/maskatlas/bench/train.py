@@ -19,7 +19,7 @@ from maskatlas.images import Preprocessing
 from maskatlas.model import AttributeNetwork, build_network
 from maskatlas.optimization import Optimization
 
-_EPOCHS = 10_000  # of a few batches each; the run gets neither to its end nor past pretraining
+_EPOCHS = 10_000.0  # of a few batches each; the run gets neither to its end nor past pretraining
 _BATCHES = 4
 
 

@@ -28,9 +28,9 @@ VALIDATED = 128
 
 
 def within_minutes(config: Config, minutes: float, build: Build, pack: Pack) -> Config:
-    """Return the configuration with as many epochs as fit, and no more than it had.
+    """Return the configuration with as many epochs as fit, or parts of one; no more than it had.
 
-    Where not even one epoch fits, one on fewer images.
+    A validation follows each epoch, and the part of one at the end.
 
     Args:
         config: Of the run.
@@ -52,14 +52,14 @@ def within_minutes(config: Config, minutes: float, build: Build, pack: Pack) -> 
     started = time.perf_counter()
     predict(optimization.averaged.eval(), pack(few, network.preprocessing, progress=False))
     validate = (time.perf_counter() - started) * len(validation) / len(few)
-    epoch = step * optimization.steps_per_epoch + validate
-    epochs = int(60 * minutes / epoch)
-    _LOG.info("an epoch takes about %.0f s: %d fit into %g minutes", epoch, epochs, minutes)
-    if epochs:
-        fitting = min(epochs, config.train.epochs)
-        return replace(config, train=replace(config.train, epochs=fitting))
-    images = max(1, int(60 * minutes / epoch * len(training)))
-    return replace(config, limit=images, train=replace(config.train, epochs=1))
+    learn = step * optimization.steps_per_epoch
+    whole, left = divmod(60 * minutes, learn + validate)
+    epochs = whole + max(0.0, left - validate) / learn
+    fitting = min(max(epochs, 1 / optimization.steps_per_epoch), config.train.epochs)
+    _LOG.info(
+        "an epoch takes about %.0f s: %.3g fit into %g minutes", learn + validate, fitting, minutes
+    )
+    return replace(config, train=replace(config.train, epochs=fitting))
 
 
 def _seconds_of_a_step(optimization: Optimization) -> float:

@@ -203,8 +203,9 @@ class LNetsANet:
         people = _people(open_data(config).training)
         half = None if job.minutes is None else job.minutes / 2
         first = job.folder / "identities"
+        note = "no identities: not pre-trained"
         if len(people):
-            _identity_stage(people).fit(Job(config, first, half))
+            note = f"{_identity_stage(people).fit(Job(config, first, half)).note} of people"
         second = NetworkSystem(
             self.name,
             self.title,
@@ -214,7 +215,7 @@ class LNetsANet:
             else None,
         )
         folder = job.folder / "attributes"
-        second.fit(Job(config, folder, half))
+        note += f", {second.fit(Job(config, folder, half)).note} of attributes"
         network = second.open(folder / "model").to(choose_device(config.device))
         assert isinstance(network, ANet)
         machines = _machines(network, config, job.folder / "machines.safetensors")
@@ -224,7 +225,6 @@ class LNetsANet:
 
         trained = seconds(folder) + (seconds(first) if len(people) else 0.0)
         size = parameters(network.extractor) + machines.weight.size + machines.bias.size
-        note = "" if len(people) else "no identities: not pre-trained"
         return Fitted(score, size, trained, note)
 
 

@@ -113,7 +113,7 @@ class NetworkSystem:
             score,
             parameters=parameters(network),
             seconds=seconds(job.folder),
-            note=f"{config.train.epochs} epochs" + _reduced(config, job.config),
+            note=f"{config.train.epochs:.3g} epochs",
         )
 
     def open(self, folder: Path) -> AttributeNetwork:
@@ -150,8 +150,7 @@ class NetworkSystem:
             return config
         if earlier.exists():
             before = load_run(earlier)
-            train_ = replace(config.train, epochs=before.train.epochs)
-            return replace(config, limit=before.limit, train=train_)
+            return replace(config, train=replace(config.train, epochs=before.train.epochs))
         return within_minutes(config, job.minutes, build, self.pack)
 
 
@@ -164,7 +163,3 @@ def seconds(run: Path) -> float:
     """Return how long a run has trained, over all its attempts, by its last validation."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return float(next(e["seconds"] for e in map(json.loads, reversed(lines)) if "seconds" in e))
-
-
-def _reduced(config: Config, asked: Config) -> str:
-    return "" if config.limit == asked.limit else f" of {config.limit} images"

@@ -23,7 +23,8 @@ class Health:
 class Epoch:
     """The network after an epoch, on the validation images."""
 
-    number: int
+    number: float
+    """How often it had seen the training images."""
     accuracy: float | None
     balanced_accuracy: float | None
     auroc: float | None
@@ -91,7 +92,7 @@ def _health(record: Mapping[str, Any]) -> Health:
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
     return Epoch(
-        number=int(record.get("epoch") or 0),
+        number=_number(record, "epoch") or 0.0,
         accuracy=_number(record, "val_accuracy"),
         balanced_accuracy=_number(record, "val_balanced_accuracy"),
         auroc=_number(record, "val_auroc"),
