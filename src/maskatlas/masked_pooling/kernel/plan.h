@@ -10,7 +10,8 @@
 #include "product.h"
 
 enum { FORWARD_CHUNK = 32, BACKWARD_CHUNK = 8 }; /* at most: attributes packed at a time */
-enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10, FUSED_ROWS = 256 };
+enum { SEGMENTS = 8, SEGMENT_ROWS = 256, TILE_BYTES = 320 << 10 };
+enum { FEWEST_TILE_ROWS = 64, MOST_TILE_ROWS = 256 };
 enum Pass { FORWARD, BACKWARD, FUSED };
 
 struct Call {
@@ -117,14 +118,17 @@ static struct Call plan(const struct Problem *problem, enum Pass pass) {
     call.block_rows = call.amx ? AMX_ROWS : ROWS;
     call.slab = call.amx ? call.guide_columns * call.columns
                          : round_up(call.channels, 2) * call.guide_columns;
-    int64_t most_slots = pass == FORWARD ? FORWARD_CHUNK : BACKWARD_CHUNK;
+    /* What is held beyond results stays small beside what is asked for: a share of K, of rows. */
+    int64_t most_slots = pass == FORWARD ? FORWARD_CHUNK
+                                         : smaller(BACKWARD_CHUNK, parts(problem->attributes, 3));
     call.chunk = parts(problem->attributes, parts(problem->attributes, most_slots)); /* even ones */
 
     int64_t positions = problem->positions, rows = problem->images * positions;
     int64_t feature_rows = pass == FORWARD ? 1 : 3, guide_rows = call.shared ? 1 : 2;
     int64_t bytes = 4 * (feature_rows * call.row + guide_rows * call.guide_row);
     int64_t block = call.block_rows;
-    call.tile_rows = larger(block, smaller(TILE_BYTES / bytes, 256) / block * block);
+    int64_t most_rows = larger(FEWEST_TILE_ROWS, smaller(MOST_TILE_ROWS, rows / SEGMENTS));
+    call.tile_rows = larger(block, smaller(TILE_BYTES / bytes, most_rows) / block * block);
     call.tile_rows = smaller(call.tile_rows, round_up(rows, block));
     call.group_images = larger(1, call.tile_rows / positions);
     call.groups = parts(problem->images, call.group_images);
@@ -134,10 +138,10 @@ static struct Call plan(const struct Problem *problem, enum Pass pass) {
     call.segment_rows = round_up(parts(rows, call.segments), call.row_step);
     call.segments = parts(rows, call.segment_rows);
     if (pass == FUSED) { /* whole images, so that a tile ends with their logits */
-        call.group_images = larger(1, FUSED_ROWS / positions);
+        call.group_images = larger(1, most_rows / positions);
         call.groups = parts(problem->images, call.group_images);
         call.tile_rows = round_up(call.group_images * positions, call.row_step);
-        call.segment_groups = parts(call.groups, smaller(most, call.groups));
+        call.segment_groups = parts(call.groups, smaller(call.segments, call.groups));
         call.segments = parts(call.groups, call.segment_groups);
     }
     call.tasks = pass == FORWARD ? call.groups * call.shares : call.segments;
