@@ -6,7 +6,8 @@ functions of sums over images, so one matrix product with the weights of a batch
 the images are passed over once, whatever the number of draws. Draw 0 is the data as they are.
 
 Memory: 8 bytes for each draw and each of about K C + K C + C^2 / 2 + 8 K^2 sums, whatever the
-number of images; 53 MB for 40 attributes, 128 channels and the usual 221 draws.
+number of images; 53 MB for 40 attributes, 128 channels and the usual 221 draws. Images are added
+128 at a time, each of which takes as many bytes as one draw for as long.
 
 **Which statistics.** Those of :mod:`maskatlas.statistics`, and ``following[k, l]``, whether the
 score of attribute k goes with that of attribute l when k's own label does not change: the partial
@@ -27,6 +28,8 @@ REPLICATES: Final = 200
 """Bootstrap replicates, unless told otherwise."""
 SPLITS: Final = 10
 """How often the images are split into halves."""
+_TOGETHER: Final = 128
+"""So many images are added at a time."""
 _ROUNDING: Final = 1e-12
 """A variance that is a smaller share of the mean square is rounding."""
 
@@ -71,8 +74,9 @@ class ReplicateSums:
             **dict.fromkeys(("score", "score_square", "score_product", "score_label"), (K, K)),
         }
         draws = 1 + replicates + 2 * splits
-        self._sums = {name: np.zeros((draws, *shape)) for name, shape in shapes.items()}
-        self._sums |= {name: np.zeros((K, K)) for name in ("apart", *_APART)}
+        self._added = {name: np.zeros((draws, *shape)) for name, shape in shapes.items()}
+        self._added |= {name: np.zeros((K, K)) for name in ("apart", *_APART)}
+        self._waiting: list[tuple[np.ndarray, ...]] = []
 
     def update(
         self,
@@ -92,6 +96,24 @@ class ReplicateSums:
         """
         if not len(units):
             return
+        self._waiting.append((mask_mean, contribution, labels, units))
+        if sum(len(batch[-1]) for batch in self._waiting) >= _TOGETHER:
+            self._add()
+
+    @property
+    def _sums(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """The sums over all images seen."""
+        self._add()
+        return self._added
+
+    def _add(self) -> None:
+        """Add the images that wait: all sums are gone over once for many of them."""
+        if not self._waiting:
+            return
+        mask_mean, contribution, labels, units = map(
+            np.concatenate, zip(*self._waiting, strict=True)
+        )
+        self._waiting.clear()
         drawn = [
             np.ones((len(units), 1)),
             poisson_weights(units, self.replicates, self.seed),
@@ -100,13 +122,13 @@ class ReplicateSums:
         weights = np.concatenate(drawn, axis=1).astype(np.float64).T
         summands = _summands(mask_mean, contribution, labels)
         for name, values in summands.items():
-            sums = self._sums[name]
+            sums = self._added[name]
             sums += (weights @ values.reshape(len(values), -1)).reshape(sums.shape)
         first = summands["first"]
         either = first + first.swapaxes(1, 2) - 2 * summands["both"]
-        self._sums["apart"] += either.sum(0)
+        self._added["apart"] += either.sum(0)
         for name, values in _pair_sums(mask_mean.astype(np.float64)).items():
-            self._sums[name] += (either * values).sum(0)
+            self._added[name] += (either * values).sum(0)
 
     def merge(self, other: "ReplicateSums") -> None:
         """Add what another has seen with the same draws, such as another process's share."""
@@ -119,7 +141,8 @@ class ReplicateSums:
 
     def replace(self, parts: Sequence[Mapping[str, Float[np.ndarray, "..."]]]) -> None:
         """Take the sum of what :meth:`to_arrays` of several with the same draws gave."""
-        self._sums = {name: np.sum([part[name] for part in parts], axis=0) for name in self._sums}
+        self._waiting.clear()
+        self._added = {name: np.sum([part[name] for part in parts], axis=0) for name in self._added}
 
     @property
     def bootstrap(self) -> slice:
@@ -254,8 +277,8 @@ def _pair_sums(
 
 
 def _triangle(symmetric: Float[np.ndarray, "batch row row"]) -> Float[np.ndarray, "batch pair"]:
-    rows, columns = np.triu_indices(symmetric.shape[1])
-    return symmetric[:, rows, columns]
+    upper = np.flatnonzero(np.triu(np.ones(symmetric.shape[1:], bool)))
+    return np.take(symmetric.reshape(len(symmetric), -1), upper, axis=1)
 
 
 def _full(triangle: Float[np.ndarray, "draw pair"], size: int) -> Square:
