@@ -19,7 +19,13 @@ WITHOUT = {
     "no AVX": "-mno-avx",
 }
 # (images, attributes, channels, side, guides): less than a block, whole blocks, every border.
-SIZES = [(1, 1, 1, 1, None), (2, 9, 64, 8, 32), (3, 11, 34, 7, None), (40, 3, 70, 6, 24)]
+SIZES = [
+    (1, 1, 1, 1, None),
+    (2, 9, 64, 8, 32),
+    (3, 11, 34, 7, None),
+    (40, 3, 70, 6, 24),
+    (2, 2, 40, 33, None),
+]
 
 
 @pytest.fixture(scope="module", params=WITHOUT)

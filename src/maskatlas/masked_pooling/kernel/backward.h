@@ -80,43 +80,48 @@ static void begin_gradients(const struct Call *call, const struct Tile *tile, in
         memset(guide_sums, 0, count * call->guide_row * 4);
 }
 
-/* dW_k += t^T g, laid out as [channel guide]; by the matrix unit as [guide channel], which takes
+/* Of `rows` rows, whose t begins at `place` and whose mask features begin at `first`:
+ * dW_k += t^T g, laid out as [channel guide]; by the matrix unit as [guide channel], which takes
  * its left operand by rows: of the two, the mask features turn once for all attributes.
  */
-static void add_weight_gradient(const struct Call *call, const struct Tile *tile, int64_t rows,
-                                float *out, int add) {
+static void add_weight_gradient(const struct Call *call, const struct Tile *tile, int64_t first,
+                                int64_t place, int64_t rows, float *out, int add) {
+    int64_t pair = call->dot ? 2 : 1;
+    const unit *slopes = tile->slope_pairs + place / pair * call->row;
     if (call->amx) {
         int64_t guide_step = spread(call->tile_rows / 2);
         for (int64_t c = 0; c < call->columns; c += WIDTH)
             for (int64_t g = 0; g < call->guide_columns; g += call->block_rows)
                 multiply_block(1, 1, 0, call->block_rows, panel_at(c, call->columns).vectors,
-                               rows / 2, tile->guide_pairs + g * guide_step, guide_step,
-                               tile->slope_pairs + c, call->row, NULL,
+                               rows / 2, tile->guide_pairs + g * guide_step + first / 2,
+                               guide_step, slopes + c, call->row, NULL,
                                out + g * call->columns + c, call->columns, add);
         return;
     }
-    int64_t depth = call->dot ? rows / 2 : rows, even = round_up(call->channels, 2);
+    const unit *guides = tile->guide_pairs + first / pair * call->guide_row;
+    int64_t depth = rows / pair, even = round_up(call->channels, 2);
     for (int64_t g = 0; g < call->guide_columns; g += WIDTH) {
         struct Panel panel = panel_at(g, call->guide_columns);
         for (int64_t c = 0, height; c < even; c += height) {
             height = smaller(ROWS, even - c);
-            multiply_block(0, call->dot, 1, height, panel.vectors, depth, tile->slope_pairs + c,
-                           call->row, tile->guide_pairs + g, call->guide_row, NULL,
+            multiply_block(0, call->dot, 1, height, panel.vectors, depth, slopes + c, call->row,
+                           guides + g, call->guide_row, NULL,
                            out + c * call->guide_columns + g, call->guide_columns, add);
         }
     }
 }
 
+/* dg += t W_k, of `rows` rows whose t begins at `place`. */
 static void add_guide_gradient(const struct Call *call, const struct Tile *tile, int64_t slot,
-                               int64_t rows, float *out) {
+                               int64_t place, int64_t rows, float *out) {
     for (int64_t g = 0; g < call->guide_columns; g += WIDTH) {
         struct Panel panel = panel_at(g, call->guide_columns);
         const unit *right = call->weights_back + call->depth * (slot * call->guide_columns + g);
         for (int64_t r = 0, height; r < rows; r += height) {
             height = smaller(call->block_rows, rows - r);
-            multiply_block(call->amx, call->dot, 0, height, panel.vectors, call->depth,
-                           tile->slope_rows + r * call->packed_row, call->packed_row, right,
-                           panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
+            const unit *left = tile->slope_rows + (place + r) * call->packed_row;
+            multiply_block(call->amx, call->dot, 0, height, panel.vectors, call->depth, left,
+                           call->packed_row, right, panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
         }
     }
 }
@@ -144,9 +149,9 @@ static void backward_attribute(const struct Call *call, struct Tile *tile, int64
         }
     }
     if (call->weight_parts)
-        add_weight_gradient(call, tile, rows,
+        add_weight_gradient(call, tile, 0, 0, rows,
                             call->weight_parts + part * call->slab, add);
-    if (guide_sums) add_guide_gradient(call, tile, slot, rows, guide_sums);
+    if (guide_sums) add_guide_gradient(call, tile, slot, 0, rows, guide_sums);
 }
 
 static void backward_task(const struct Call *call, struct Tile *tile, int64_t chunk_first,

@@ -58,7 +58,7 @@ static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_
 
 /* From the masks of two rows: their share of df, of db, and t, which may take the masks' place. */
 INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile *tile,
-                            struct Panel panel, int64_t r, int64_t group_first,
+                            struct Panel panel, int64_t r, int64_t place, int64_t group_first,
                             float *feature_sums, vector *bias_sums) {
     int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
     vector offset = all((float)call->problem->offset);
@@ -70,9 +70,9 @@ INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile 
         int64_t place = real ? tile->image[r + s] - group_first : call->group_images;
         by[s] = tile->arriving + 2 * (place * call->columns + c);
     }
-    unit *row = tile->slope_rows + r * call->packed_row + c / LANES * units;
+    unit *row = tile->slope_rows + place * call->packed_row + c / LANES * units;
     unit *next_row = row + call->packed_row;
-    unit *pairs = dot ? tile->slope_pairs + r / 2 * step + c : NULL;
+    unit *pairs = dot ? tile->slope_pairs + place / 2 * step + c : NULL;
     for (int64_t v = 0; v < panel.vectors; v++) {
         vector slope[2];
 #pragma GCC unroll 2
@@ -90,25 +90,23 @@ INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile 
     }
 }
 
-static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t slot, int64_t k,
-                            int64_t group_first, int64_t images, float *feature_sums,
-                            float *guide_sums, int64_t segment, int add) {
-    int64_t count = images * call->problem->positions, rows = round_up(count, call->row_step);
-    int64_t part = segment * call->chunk + slot;
+/* The gradients of some rows of a tile, few enough that their t stays in the cache. */
+static void fused_gradients(const struct Call *call, struct Tile *tile, int64_t slot,
+                            int64_t group_first, int64_t first, int64_t rows, float *feature_sums,
+                            float *guide_sums, int64_t part, int add) {
+    int64_t place = call->dot ? 0 : first; /* float32: the masks' own */
     float *bias_part = call->bias_parts + part * call->columns;
-    for (int64_t column = 0; column < call->columns; column += WIDTH)
-        forward_panel(call, tile, panel_at(column, call->columns), slot, k, group_first,
-                      group_first * call->problem->positions, count);
-    for (int64_t i = 0; i < images; i++) arrive(call, tile, k, group_first + i, i);
     for (int64_t column = 0; column < call->columns; column += WIDTH) {
         struct Panel panel = panel_at(column, call->columns);
         vector bias_sums[VECTORS];
         memset(bias_sums, 0, sizeof bias_sums);
         for (int64_t r = 0; r < rows; r += 2) {
             if (call->dot)
-                slopes_of_masks(1, call, tile, panel, r, group_first, feature_sums, bias_sums);
+                slopes_of_masks(1, call, tile, panel, first + r, place + r, group_first,
+                                feature_sums, bias_sums);
             else
-                slopes_of_masks(0, call, tile, panel, r, group_first, feature_sums, bias_sums);
+                slopes_of_masks(0, call, tile, panel, first + r, place + r, group_first,
+                                feature_sums, bias_sums);
         }
         for (int64_t v = 0; v < panel.vectors; v++) {
             float *sum = bias_part + column + v * LANES;
@@ -116,9 +114,24 @@ static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t 
             store(sum, bias_sums[v]);
         }
     }
-    add_weight_gradient(call, tile, rows,
-                        call->weight_parts + part * call->slab, add);
-    add_guide_gradient(call, tile, slot, rows, guide_sums);
+    add_weight_gradient(call, tile, first, place, rows, call->weight_parts + part * call->slab,
+                        add);
+    add_guide_gradient(call, tile, slot, place, rows, guide_sums + first * call->guide_row);
+}
+
+static void fused_attribute(const struct Call *call, struct Tile *tile, int64_t slot, int64_t k,
+                            int64_t group_first, int64_t images, float *feature_sums,
+                            float *guide_sums, int64_t segment, int add) {
+    int64_t count = images * call->problem->positions, rows = round_up(count, call->row_step);
+    int64_t part = segment * call->chunk + slot;
+    for (int64_t column = 0; column < call->columns; column += WIDTH)
+        forward_panel(call, tile, panel_at(column, call->columns), slot, k, group_first,
+                      group_first * call->problem->positions, count);
+    for (int64_t i = 0; i < images; i++) arrive(call, tile, k, group_first + i, i);
+    for (int64_t first = 0; first < rows; first += MOST_TILE_ROWS)
+        fused_gradients(call, tile, slot, group_first, first,
+                        smaller(MOST_TILE_ROWS, rows - first), feature_sums, guide_sums, part,
+                        add || first > 0);
 }
 
 static void fused_task(const struct Call *call, struct Tile *tile, int64_t chunk_first,

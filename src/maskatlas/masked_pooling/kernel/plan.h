@@ -50,8 +50,8 @@ struct Tile { /* one thread's own memory */
     float *features, *guides;  /* [row column] */
     unit *guide_rows;          /* [row guide_depth] */
     unit *guide_pairs;         /* [row or pair of rows, guide_column]; AMX: [guide_column pair] */
-    unit *slope_rows;          /* t: [row depth] */
-    unit *slope_pairs;         /* t: [row or pair of rows, column] */
+    unit *slope_rows;          /* t, bfloat16 of at most MOST_TILE_ROWS: [row depth] */
+    unit *slope_pairs;         /* t likewise: [row or pair of rows, column] */
     float *block;              /* [block_rows WIDTH] */
     float *means;              /* [image of the tile, column]: sums of features */
     float *masks;              /* fused: [row column] */
@@ -81,8 +81,9 @@ static struct Tile tile_of(const struct Call *call, char *memory, size_t *bytes)
         tile.guide_rows = tile.guide_pairs = (unit *)tile.guides;
     }
     if (call->pass != FORWARD) {
-        tile.slope_pairs = (unit *)take(&memory, pair_rows * call->row * 4);
-        tile.slope_rows = call->dot ? (unit *)take(&memory, rows * call->packed_row * 4)
+        int64_t some = call->dot ? smaller(rows, MOST_TILE_ROWS) : rows;
+        tile.slope_pairs = (unit *)take(&memory, (call->dot ? some / 2 : some) * call->row * 4);
+        tile.slope_rows = call->dot ? (unit *)take(&memory, some * call->packed_row * 4)
                                     : tile.slope_pairs;
     }
     if (call->pass != BACKWARD)
