@@ -158,7 +158,11 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
         at_step(patch, 5, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
             compare(config, tmp_path / "parts", names=["majority", "plain"])
-    assert not (tmp_path / "parts" / "plain" / "result.json").exists()
+    path = tmp_path / "parts" / "plain" / "result.json"
+    assert system_of(path.parent) == "plain"  # before it is done
+    assert "costs" not in json.loads(path.read_text(encoding="utf-8"))
+    with pytest.raises(ConfigError, match="seed: it has 0, asked for is 4"):
+        compare(replace(config, seed=4), tmp_path / "parts", names=["plain"])
     parts = compare(config, tmp_path / "parts", names=names)
     for one, other in zip(whole["systems"], parts["systems"], strict=True):
         assert one["mean"] == other["mean"]
@@ -171,7 +175,6 @@ def test_what_is_done_stays_and_what_was_stopped_goes_on(tmp_path: Path) -> None
         ConfigError, match=r"asked for something else.*seed: it has 0, asked for is 4"
     ):
         compare(other, tmp_path / "parts", names=names)
-    path = tmp_path / "parts" / "plain" / "result.json"
     assert system_of(path.parent) == "plain"
     assert system_of(tmp_path / "parts") is None
     older = json.loads(path.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ from maskatlas.tensorfile import load_tensors, save_tensors
 _LOG = logging.getLogger(__name__)
 
 RESULT, SCORES, TABLE = "result.json", "scores.safetensors", "comparison.json"
-"""What a system's folder holds once it is done, and where the table of all lies."""
+"""In a system's folder: whose it is, its costs; its answers. And where the table of all lies."""
 
 
 def compare(
@@ -152,11 +152,12 @@ def _obstacles(
 def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]) -> Entry:
     """Return a system's scores and costs: those that its folder holds, or new ones."""
     path = job.folder / RESULT
-    if path.exists():
+    if path.exists() and (done := _read(system, job.folder, asked)):
         _LOG.info("%s: done before", system.name)
-        return _read(system, job.folder, asked)
+        return done
     _LOG.info("%s: training", system.name)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    record = {"system": system.name, "asked": asked}
+    _write(path, record)  # so that the folder can be read before the system is done
     device = choose_device(job.config.device)
     with measured(device) as training:
         fitted = system.fit(job)
@@ -170,13 +171,17 @@ def _entry(system: System, job: Job, images: PackedImages, asked: dict[str, Any]
     )
     entry = Entry(system.name, system.title, scores.float().cpu().contiguous(), costs, fitted.note)
     save_tensors(job.folder / SCORES, {"scores": entry.scores}, {})
-    record = {"system": system.name, "asked": asked, "costs": costs.to_json(), "note": entry.note}
-    write_atomically(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    _write(path, {**record, "costs": costs.to_json(), "note": entry.note})
     return entry
 
 
-def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
-    """Read what a system's folder holds.
+def _write(path: Path, record: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry | None:
+    """Read what a system's folder holds; None if the system is not done yet.
 
     Raises:
         ConfigError: It was asked for something else.
@@ -185,8 +190,8 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
     path = folder / RESULT
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        costs, note = Costs(**record["costs"]), str(record["note"])
-        before = record["asked"]
+        before, done = record["asked"], "costs" in record
+        costs, note = (Costs(**record["costs"]), str(record["note"])) if done else (None, "")
         known = {key: before[key] for key in before if key not in ("minutes", "images")}
         known = json.loads(json.dumps(to_mapping(from_mapping(Config, known, str(path)))))
         changed = differences({**before, **known}, asked)
@@ -199,6 +204,8 @@ def _read(system: System, folder: Path, asked: dict[str, Any]) -> Entry:
             f"{path}: the system was asked for something else ({'; '.join(changed)}); compare with "
             "the same, or choose another --out"
         )
+    if costs is None:
+        return None
     scores: Float[Tensor, "image attribute"] = load_tensors(folder / SCORES)[0]["scores"]
     return Entry(system.name, system.title, scores, costs, note)
 
