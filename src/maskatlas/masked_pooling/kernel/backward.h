@@ -25,36 +25,78 @@ INLINE void store_slopes(const int dot, vector first, vector second, unit *row, 
     store((float *)next_row, second);
 }
 
-/* From the logits of a block: its share of df, of db, and t. */
-INLINE void slopes(const int dot, const struct Call *call, struct Tile *tile, struct Panel panel,
-                   int64_t slot, int64_t r, int64_t height, float *feature_sums,
+/* What arrives at p and q of two rows: [vector 2 LANES] each. */
+struct Arriving {
+    const float *row, *next_row;
+};
+
+/* From the masks of `count` rows at which the same arrives, two by two: their share of df, of db,
+ * and t, which may take the masks' place. `fresh`: the masks are logits still, and the part of df
+ * that knows no mask is there already.
+ */
+INLINE void slopes(const int dot, const int fresh, const struct Call *call, struct Tile *tile,
+                   struct Panel panel, int64_t r, int64_t place, int64_t count,
+                   struct Arriving by, const float *masks, int64_t mask_step, float *feature_sums,
                    vector *bias_sums) {
-    const float *arriving = call->arriving + slot * (call->problem->images + 1) * 2 * call->columns;
-    int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
-    for (int64_t i = 0; i < height; i += 2) {
-        const float *block = tile->block + i * WIDTH;
-        const float *features = tile->features + (r + i) * step + c;
-        float *sums = feature_sums + (r + i) * step + c;
-        const float *by[2] = {arriving + 2 * (tile->image[r + i] * call->columns + c),
-                              arriving + 2 * (tile->image[r + i + 1] * call->columns + c)};
-        unit *row = tile->slope_rows + (r + i) * call->packed_row + c / LANES * units;
-        unit *next_row = row + call->packed_row;
-        unit *pairs = dot ? tile->slope_pairs + (r + i) / 2 * step + c : NULL;
-        for (int64_t v = 0; v < panel.vectors; v++) {
+    int64_t step = call->row, packed = call->packed_row, units = dot ? LANES / 2 : LANES;
+    vector offset = all((float)call->problem->offset);
+    const float *features = tile->features + r * step + panel.first;
+    float *sums = feature_sums + r * step + panel.first;
+    unit *rows = tile->slope_rows + place * packed + panel.first / LANES * units;
+    unit *pairs = dot ? tile->slope_pairs + place / 2 * step + panel.first : NULL;
+    for (int64_t v = 0; v < panel.vectors; v++) {
+        vector by_pooled[2] = {load(by.row), load(by.next_row)};
+        vector by_mask[2] = {load(by.row + LANES), load(by.next_row + LANES)};
+        vector bias_sum = bias_sums[v];
+        for (int64_t i = 0; i < count; i += 2) {
             vector slope[2];
 #pragma GCC unroll 2
             for (int s = 0; s < 2; s++) {
-                vector mask = sigmoid(dot, load(block + s * WIDTH));
-                vector by_pooled = load(by[s]), by_mask = load(by[s] + LANES);
-                slope[s] = (by_pooled * load(features + s * step) + by_mask) * (mask - mask * mask);
-                store(sums + s * step, load(sums + s * step) + by_pooled * mask);
-                by[s] += 2 * LANES;
+                int64_t at = (i + s) * step;
+                vector mask = load(masks + (i + s) * mask_step);
+                if (fresh) mask = sigmoid(dot, mask);
+                slope[s] = (by_pooled[s] * load(features + at) + by_mask[s]) * (mask - mask * mask);
+                vector weight = mask;
+                if (!fresh) weight += offset;
+                store(sums + at, load(sums + at) + by_pooled[s] * weight);
             }
-            bias_sums[v] += slope[0] + slope[1];
-            store_slopes(dot, slope[0], slope[1], row, next_row, pairs);
-            block += LANES, features += LANES, sums += LANES;
-            row += units, next_row += units, pairs += dot ? LANES : 0;
+            bias_sum += slope[0] + slope[1];
+            store_slopes(dot, slope[0], slope[1], rows + i * packed, rows + (i + 1) * packed,
+                         dot ? pairs + i / 2 * step : NULL);
         }
+        bias_sums[v] = bias_sum;
+        by.row += 2 * LANES, by.next_row += 2 * LANES;
+        masks += LANES, features += LANES, sums += LANES;
+        rows += units, pairs += dot ? LANES : 0;
+    }
+}
+
+/* How many rows from r on, two by two, belong to the images that r and the next one belong to. */
+INLINE int64_t alike(const struct Tile *tile, int64_t r, int64_t last) {
+    const int32_t *image = tile->image;
+    int64_t end = r + 2;
+    while (end < last && image[end] == image[r] && image[end + 1] == image[r + 1]) end += 2;
+    return end - r;
+}
+
+/* From the logits of a block. */
+static void slopes_of_block(const struct Call *call, struct Tile *tile, struct Panel panel,
+                            int64_t slot, int64_t r, int64_t height, float *feature_sums,
+                            vector *bias_sums) {
+    const float *arriving = call->arriving + slot * (call->problem->images + 1) * 2 * call->columns;
+    for (int64_t i = 0, count; i < height; i += count) {
+        count = alike(tile, r + i, r + height);
+        struct Arriving by = {
+            arriving + 2 * (tile->image[r + i] * call->columns + panel.first),
+            arriving + 2 * (tile->image[r + i + 1] * call->columns + panel.first),
+        };
+        const float *block = tile->block + i * WIDTH;
+        if (call->dot)
+            slopes(1, 1, call, tile, panel, r + i, r + i, count, by, block, WIDTH, feature_sums,
+                   bias_sums);
+        else
+            slopes(0, 1, call, tile, panel, r + i, r + i, count, by, block, WIDTH, feature_sums,
+                   bias_sums);
     }
 }
 
@@ -121,7 +163,8 @@ static void add_guide_gradient(const struct Call *call, const struct Tile *tile,
             height = smaller(call->block_rows, rows - r);
             const unit *left = tile->slope_rows + (place + r) * call->packed_row;
             multiply_block(call->amx, call->dot, 0, height, panel.vectors, call->depth, left,
-                           call->packed_row, right, panel.width, NULL, out + r * call->guide_row + g, call->guide_row, 1);
+                           call->packed_row, right, panel.width, NULL,
+                           out + r * call->guide_row + g, call->guide_row, 1);
         }
     }
 }
@@ -137,10 +180,7 @@ static void backward_attribute(const struct Call *call, struct Tile *tile, int64
         memset(bias_sums, 0, sizeof bias_sums);
         for (int64_t r = 0, height; r < rows; r += height) {
             height = logits(call, tile, panel, slot, r, rows);
-            if (call->dot)
-                slopes(1, call, tile, panel, slot, r, height, feature_sums, bias_sums);
-            else
-                slopes(0, call, tile, panel, slot, r, height, feature_sums, bias_sums);
+            slopes_of_block(call, tile, panel, slot, r, height, feature_sums, bias_sums);
         }
         for (int64_t v = 0; v < panel.vectors; v++) {
             float *sum = bias_part + column + v * LANES;

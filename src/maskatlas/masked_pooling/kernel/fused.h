@@ -56,37 +56,28 @@ static void arrive(const struct Call *call, struct Tile *tile, int64_t k, int64_
         }
 }
 
-/* From the masks of two rows: their share of df, of db, and t, which may take the masks' place. */
-INLINE void slopes_of_masks(const int dot, const struct Call *call, struct Tile *tile,
-                            struct Panel panel, int64_t r, int64_t place, int64_t group_first,
+/* From the masks of a panel that a tile keeps. */
+static void slopes_of_masks(const struct Call *call, struct Tile *tile, struct Panel panel,
+                            int64_t group_first, int64_t first, int64_t place, int64_t rows,
                             float *feature_sums, vector *bias_sums) {
-    int64_t step = call->row, units = dot ? LANES / 2 : LANES, c = panel.first;
-    vector offset = all((float)call->problem->offset);
-    const float *masks = tile->masks + r * step + c, *features = tile->features + r * step + c;
-    float *sums = feature_sums + r * step + c;
-    const float *by[2];
-    for (int s = 0; s < 2; s++) {
-        int real = tile->image[r + s] != call->problem->images;
-        int64_t place = real ? tile->image[r + s] - group_first : call->group_images;
-        by[s] = tile->arriving + 2 * (place * call->columns + c);
-    }
-    unit *row = tile->slope_rows + place * call->packed_row + c / LANES * units;
-    unit *next_row = row + call->packed_row;
-    unit *pairs = dot ? tile->slope_pairs + place / 2 * step + c : NULL;
-    for (int64_t v = 0; v < panel.vectors; v++) {
-        vector slope[2];
-#pragma GCC unroll 2
+    for (int64_t i = 0, count; i < rows; i += count) {
+        int64_t r = first + i, places[2];
+        count = alike(tile, r, first + rows);
         for (int s = 0; s < 2; s++) {
-            vector mask = load(masks + s * step);
-            vector by_pooled = load(by[s]), by_mask = load(by[s] + LANES);
-            slope[s] = (by_pooled * load(features + s * step) + by_mask) * (mask - mask * mask);
-            store(sums + s * step, load(sums + s * step) + by_pooled * (offset + mask));
-            by[s] += 2 * LANES;
+            int real = tile->image[r + s] != call->problem->images;
+            places[s] = real ? tile->image[r + s] - group_first : call->group_images;
         }
-        bias_sums[v] += slope[0] + slope[1];
-        store_slopes(dot, slope[0], slope[1], row, next_row, pairs);
-        masks += LANES, features += LANES, sums += LANES;
-        row += units, next_row += units, pairs += dot ? LANES : 0;
+        struct Arriving by = {
+            tile->arriving + 2 * (places[0] * call->columns + panel.first),
+            tile->arriving + 2 * (places[1] * call->columns + panel.first),
+        };
+        const float *masks = tile->masks + r * call->row + panel.first;
+        if (call->dot)
+            slopes(1, 0, call, tile, panel, r, place + i, count, by, masks, call->row,
+                   feature_sums, bias_sums);
+        else
+            slopes(0, 0, call, tile, panel, r, place + i, count, by, masks, call->row,
+                   feature_sums, bias_sums);
     }
 }
 
@@ -100,14 +91,8 @@ static void fused_gradients(const struct Call *call, struct Tile *tile, int64_t 
         struct Panel panel = panel_at(column, call->columns);
         vector bias_sums[VECTORS];
         memset(bias_sums, 0, sizeof bias_sums);
-        for (int64_t r = 0; r < rows; r += 2) {
-            if (call->dot)
-                slopes_of_masks(1, call, tile, panel, first + r, place + r, group_first,
-                                feature_sums, bias_sums);
-            else
-                slopes_of_masks(0, call, tile, panel, first + r, place + r, group_first,
-                                feature_sums, bias_sums);
-        }
+        slopes_of_masks(call, tile, panel, group_first, first, place, rows, feature_sums,
+                        bias_sums);
         for (int64_t v = 0; v < panel.vectors; v++) {
             float *sum = bias_part + column + v * LANES;
             if (add) bias_sums[v] += load(sum);
