@@ -70,8 +70,8 @@ def model_card(
         source=_code(config.data.path.rstrip("/").rsplit("/", 1)[-1]),
         splits=", ".join(config.train.splits),
         seed=config.seed,
-        epoch=f"{epoch:g}",
-        epochs=f"{config.train.epochs:g}",
+        epoch=f"{epoch:.4g}",
+        epochs=f"{config.train.epochs:.4g}",
         validation=_code(split) + (", images it was trained on" if overlap else ""),
         rows="\n".join(rows),
     )

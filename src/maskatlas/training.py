@@ -289,7 +289,7 @@ class _Run:
         if distributed.rank():
             return
         _LOG.info(
-            "epoch %g of %g: validation accuracy %.4f, AUROC %.4f",
+            "epoch %.4g of %.4g: validation accuracy %.4f, AUROC %.4f",
             *(self._passes(), epochs, mean["accuracy"], mean["auroc"]),
         )
         subnetworks = self.optimization.network.subnetworks
