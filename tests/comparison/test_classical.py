@@ -211,6 +211,22 @@ def test_the_majority_answers_by_log_odds() -> None:
     torch.testing.assert_close(log_odds(labels), expected)
 
 
+def test_machines_learn_from_as_many_images_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, fitted = [0.0], []
+
+    def fit(features: np.ndarray, labels: np.ndarray) -> None:
+        fitted.append((features.shape, labels.shape))
+        now[0] += 2.0  # of 100 images and one attribute
+
+    monkeypatch.setattr(facetracer, "fit_svms", fit)
+    monkeypatch.setattr(facetracer.time, "monotonic", lambda: now[0])
+    features, labels = np.zeros((800, 3)), np.zeros((800, 5))
+    assert facetracer._fitting(features, labels, 1000.0) == 800
+    assert facetracer._fitting(features, labels, 20.0) == 200
+    assert facetracer._fitting(features, labels, 0.0) == facetracer._BATCH
+    assert fitted == [((100, 3), (100, 1))] * 3
+
+
 def test_facetracer_and_the_majority_learn_the_rendered_faces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
