@@ -22,7 +22,7 @@ def metrics() -> Metrics:
 
 def card(metrics: Metrics, config: Config | None = None, *names: str, split: str = "val") -> str:
     return model_card(
-        config or small_config(), names or ("A", "B", "C"), metrics, epoch=2, split=split
+        config or small_config(), names or ("A", "B", "C"), metrics, epoch=2.0, split=split
     )
 
 
