@@ -70,7 +70,7 @@ def test_the_learning_rate_rises_and_falls_as_its_twin(
 def test_steps_are_those_of_the_plain_twin(alone: int) -> None:
     config = small_config(
         batch=8,
-        epochs=1.0,
+        epochs=1,
         precision="float64",
         pretraining=alone / 10 + 0.01,
         clip=0.5,

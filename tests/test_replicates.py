@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskatlas import replicates
 from maskatlas.replicates import ReplicateSums
 from maskatlas.resampling import half_weights, percentile_interval
 from reference import replicates as slow
@@ -82,6 +83,20 @@ def test_parts_in_any_order_merged_from_any_process_equal_one_pass(seed, cuts, o
     gathered.replace([one_pass([part]).to_arrays() for part in parts])
     assert_same(gathered, whole)
     assert_same(one_pass(parts), whole)
+
+
+@pytest.mark.parametrize("together", [1, 7, 16, 1000])
+def test_images_that_wait_are_added_as_they_came(together, monkeypatch):
+    images = random_images(3)
+    whole = one_pass([images])
+    monkeypatch.setattr(replicates, "_TOGETHER", together)
+    sums = one_pass([])
+    memory = [np.empty_like(array[:5]) for array in images]
+    for start in range(0, len(images[0]), 5):
+        for kept, array in zip(memory, images, strict=True):
+            kept[:] = array[start : start + 5]
+        sums.update(*memory)  # whose memory the next ones take
+    assert_same(sums, whole)
 
 
 def test_masks_apart_are_those_of_images_with_one_label_only():

@@ -47,3 +47,6 @@ def test_differences_are_named_but_for_those_that_change_no_weight() -> None:
     now = {"device": "cuda", "train": {"epochs": 2, "checkpoint_minutes": 2.0, "ema": 0.9}}
     assert differences(before, now) == ["train.epochs: it has 1, asked for is 2"]
     assert differences(before, before) == []
+    near = {"epochs": 5.96641}, {"epochs": 5.96641 + 1e-12}
+    assert differences(*near) == ["epochs: it has 5.96641, asked for is 5.966410000001"]
+    assert differences({"ema": 0.0}, {"ema": 1e-20}) == ["ema: it has 0, asked for is 1e-20"]

@@ -96,7 +96,8 @@ class ReplicateSums:
         """
         if not len(units):
             return
-        self._waiting.append((mask_mean, contribution, labels, units))
+        # copies: what waits must not change when the caller uses its memory again
+        self._waiting.append(tuple(map(np.array, (mask_mean, contribution, labels, units))))
         if sum(len(batch[-1]) for batch in self._waiting) >= _TOGETHER:
             self._add()
 

@@ -44,10 +44,11 @@ def differences(before: object, now: object, where: str = "") -> list[str]:
             if key not in ("device", "checkpoint_minutes")
             for line in differences(before[key], now[key], f"{where}.{key}".lstrip("."))
         ]
-    return (
-        [] if before == now else [f"{where}: it has {_shown(before)}, asked for is {_shown(now)}"]
-    )
+    if before == now:
+        return []
+    return [f"{where}: it has {_shown(before)}, asked for is {_shown(now)}"]
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else repr(value)
+    """Return a value with all its digits, a whole number without its fraction."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else repr(value)

@@ -288,6 +288,8 @@ def test_as_many_epochs_as_fit_and_no_more_than_asked_for(monkeypatch: pytest.Mo
     assert fitted(1.0).train.epochs == 5  # 48 images, four steps of 3 s
     assert fitted(1.1).train.epochs == pytest.approx(5.5)
     assert fitted(1000.0).train.epochs == 50
+    short = fitted(0.1)  # what were 24 of 48 images, once
+    assert (short.train.epochs, short.limit) == (pytest.approx(0.5), config.limit)
     assert fitted(1e-9).train.epochs == 0.25  # a step
     assert replace(fitted(1.0), train=config.train) == config
     with pytest.raises(ConfigError, match="minutes"):

@@ -15,8 +15,8 @@
  *
  * All of a tile lies in the cache of a core. The three products go through one register block,
  * whose operands are units of 32 bits: a float, or where the processor multiplies pairs of bfloat16
- * and adds them up in float (`dot`), a pair of neighbours along the axis that is summed. Where it has
- * a matrix unit for such pairs, that takes the place of the register block (amx.h).
+ * and adds them up in float (`dot`), a pair of neighbours along the axis that is summed. Where it
+ * has a matrix unit for such pairs, that takes the place of the register block (amx.h).
  *
  * Each sum is cut into the same parts whatever the number of threads, so that results do not depend
  * on it (up to SEGMENTS threads; beyond, backward makes as many parts as there are threads).
