@@ -8,8 +8,9 @@ once more after, so that the null has the correlation of -1 / (rows - 1) that ce
 
 **Labels.** Null: who has one attribute has nothing to do with who has the other. Each person's
 labels are averaged over the images of that person (where identities are unknown, an image is a
-person), and the averages of each attribute are shuffled over the people for whom it is known. The
-statistic is their Pearson correlation, for images alone the phi coefficient.
+person). People are shuffled, and every attribute of the shuffled is set against every other of
+those as they were: what is unknown of somebody goes with what is known. The statistic is Pearson's
+correlation of the averages, where both are known; for images alone it is the phi coefficient.
 
 **One null for all pairs.** Under such a shuffle r has mean 0 and variance 1 / (n - 1), whatever was
 shuffled (Pitman 1937), so the shuffled values of all pairs are pooled once they are multiplied by
@@ -33,6 +34,7 @@ _ROUNDING: Final = 1e-10
 
 Square = Float[np.ndarray, "row row"]
 Rows = Float[np.ndarray, "row column"]
+Values = Float[np.ndarray, " value"]
 
 
 def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
@@ -45,17 +47,18 @@ def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
     """
 
     def correlation(rows: Rows) -> Square:
-        return _correlation(rows - rows.mean(0) if centred else rows, np.ones_like(rows))
+        return _correlation(rows - rows.mean(0) if centred else rows)
 
     values = table - table.mean(0) if centred else table
     flat = values.std(1) <= _ROUNDING * np.abs(table).max(initial=0)
     observed = correlation(table)
     observed[flat] = observed[:, flat] = np.nan
+    upper = np.triu_indices(len(table), 1)
 
-    def shuffled(random: np.random.Generator) -> Square:
-        return correlation(random.permuted(values, axis=1))
+    def shuffled(random: np.random.Generator) -> Values:
+        return correlation(random.permuted(values, axis=1))[upper]
 
-    return _pooled_p(observed, shuffled, seed)
+    return _pooled_p(observed, shuffled, len(upper[0]), seed)
 
 
 def label_p(
@@ -71,15 +74,15 @@ def label_p(
     shares = _shares(labels, units)
     known = (~np.isnan(shares)).astype(np.float64)
     values = np.where(known > 0, shares, 0)
-    places = [np.flatnonzero(row) for row in known]
+    others = ~np.eye(len(values), dtype=bool)
 
-    def shuffled(random: np.random.Generator) -> Square:
-        moved = np.zeros_like(values)
-        for row, place in enumerate(places):
-            moved[row, place] = random.permutation(values[row, place])
-        return _scaled(_correlation(moved, known), known)
+    def shuffled(random: np.random.Generator) -> Values:
+        order = random.permutation(values.shape[1])
+        moved = np.take(values, order, axis=1), np.take(known, order, axis=1)
+        return _scaled_correlation(moved, (values, known))[others]
 
-    return _pooled_p(_scaled(_correlation(values, known), known), shuffled, seed)
+    observed = _scaled_correlation((values, known), (values, known))
+    return _pooled_p(observed, shuffled, int(others.sum()), seed)
 
 
 def interval_p(correlation: Square, replicates: Float[np.ndarray, "replicate row row"]) -> Square:
@@ -119,36 +122,55 @@ def _shares(
     return shares
 
 
-def _correlation(values: Rows, known: Rows) -> Square:
-    """Return Pearson of every two rows where both are known; values are 0 where they are not."""
-    count = np.maximum(known @ known.T, 1)
-    total = values @ known.T
-    spread = (values**2) @ known.T - total**2 / count
-    covariance = values @ values.T - total * total.T / count
-    product = spread * spread.T
-    level = (values**2) @ known.T
-    fit = (spread > _ROUNDING * level) & (spread.T > _ROUNDING * level.T)
+def _correlation(rows: Rows) -> Square:
+    """Return Pearson's r of every two rows; NaN where one is constant but for rounding."""
+    away = rows - rows.mean(1, keepdims=True)
+    spread, level = (away**2).sum(1), (rows**2).sum(1)
+    norm = np.where(spread > _ROUNDING * level, np.sqrt(spread), np.nan)[:, None]
+    unit = away / norm
+    correlation: Square = unit @ unit.T
+    return correlation
+
+
+def _scaled_correlation(some: tuple[Rows, Rows], others: tuple[Rows, Rows]) -> Square:
+    """Return r times the square root of n - 1, which has variance 1 under every shuffle.
+
+    Pearson's r of every row of some with every row of others, over the n columns where both are
+    known; NaN where one is constant there.
+
+    Args:
+        some: Values, 0 where they are unknown; and 1 where they are known, else 0.
+        others: The same of the others.
+    """
+    (values, known), (other_values, other_known) = some, others
+    count = known @ other_known.T
+    several = np.maximum(count, 1)
+    total, other_total = values @ other_known.T, known @ other_values.T
+    level, other_level = values**2 @ other_known.T, known @ (other_values**2).T
+    spread, other_spread = level - total**2 / several, other_level - other_total**2 / several
+    covariance = values @ other_values.T - total * other_total / several
+    fit = (spread > _ROUNDING * level) & (other_spread > _ROUNDING * other_level)
     result: Square = np.full_like(covariance, np.nan)
-    np.divide(covariance, np.sqrt(np.maximum(product, 0)), out=result, where=fit & (product > 0))
-    return result
-
-
-def _scaled(correlation: Square, known: Rows) -> Square:
-    """Return r times the square root of n - 1, which has variance 1 under every shuffle."""
-    scaled: Square = correlation * np.sqrt(np.maximum(known @ known.T - 1, 0))
-    return scaled
+    np.divide(covariance, np.sqrt(np.where(fit, spread * other_spread, 1)), out=result, where=fit)
+    return result * np.sqrt(np.maximum(count - 1, 0))
 
 
 def _pooled_p(
-    observed: Square, shuffled: Callable[[np.random.Generator], Square], seed: int
+    observed: Square, shuffled: Callable[[np.random.Generator], Values], values: int, seed: int
 ) -> Square:
-    """Return the share of all pairs' shuffled values at least as far from their mean."""
-    upper = np.triu_indices(len(observed), 1)
-    if not len(upper[0]):
+    """Return the share of all pairs' shuffled values at least as far from their mean.
+
+    Args:
+        observed: The statistic of each pair.
+        shuffled: Returns that of all pairs after a shuffle; NaN where it is undefined.
+        values: How many those are.
+        seed: Of the shuffles.
+    """
+    if not values:
         return np.full_like(observed, np.nan)
     random = np.random.default_rng(seed)
-    shuffles = int(np.clip(math.ceil(_NULL / len(upper[0])), *_SHUFFLES))
-    null = np.concatenate([shuffled(random)[upper] for _ in range(shuffles)])
+    shuffles = int(np.clip(math.ceil(_NULL / values), *_SHUFFLES))
+    null = np.concatenate([shuffled(random) for _ in range(shuffles)])
     null = null[~np.isnan(null)]
     mean = null.mean() if len(null) else 0.0
     away = np.sort(np.abs(null - mean))

@@ -38,7 +38,7 @@ _APART: Final = tuple(
 )
 
 Square = Float[np.ndarray, "draw row row"]
-Pairs = Float[np.ndarray, "attribute attribute"]
+Pairs = Float[np.ndarray, "row row"]
 
 
 class ReplicateSums:
@@ -173,17 +173,13 @@ class ReplicateSums:
 
     def _correlations(self, products: str, *, axis: int) -> tuple[Square, Square]:
         """Return correlations over images and the given axis of the masks."""
-        samples = self._sums["images"][:, None] * self._sums["mask"].shape[axis]
-        mean = _over(self._sums["mask"].sum(axis), samples)
-        square = _over(_full(self._sums[products], mean.shape[1]), samples[..., None])
-        covariance = square - mean[:, :, None] * mean[:, None]
-        level = np.diagonal(square, axis1=1, axis2=2)
-        plain = _pearson(covariance, floor=_ROUNDING * level)
-        # to take each column's mean over the rows away is linear: it can be done afterwards
-        rows = covariance.mean(2, keepdims=True)
-        centred = covariance - rows - rows.swapaxes(1, 2) + rows.mean(1, keepdims=True)
-        highest = np.broadcast_to(level.max(1, keepdims=True), level.shape)
-        return plain, _pearson(centred, floor=_ROUNDING * highest)
+        samples = self._sums["images"] * self._sums["mask"].shape[axis]
+        mean = _over(self._sums["mask"].sum(axis), samples[:, None])
+        square = _over(self._sums[products], samples[:, None])
+        # one draw after the other: what is computed of it stays in the processor's cache
+        found = [_plain_and_centred(*of_draw) for of_draw in zip(mean, square, strict=True)]
+        plain, centred = (np.stack(draws) for draws in zip(*found, strict=True))
+        return plain, centred
 
     def label_correlation(self) -> Square:
         """Return the correlation of labels, over the images where both are known."""
@@ -282,14 +278,6 @@ def _triangle(symmetric: Float[np.ndarray, "batch row row"]) -> Float[np.ndarray
     return np.take(symmetric.reshape(len(symmetric), -1), upper, axis=1)
 
 
-def _full(triangle: Float[np.ndarray, "draw pair"], size: int) -> Square:
-    rows, columns = np.triu_indices(size)
-    full = np.empty((len(triangle), size, size))
-    full[:, rows, columns] = triangle
-    full[:, columns, rows] = triangle
-    return full
-
-
 def _over(
     part: Float[np.ndarray, "draw ..."], whole: Float[np.ndarray, "draw ..."]
 ) -> Float[np.ndarray, "draw ..."]:
@@ -299,10 +287,31 @@ def _over(
     return quotient
 
 
-def _pearson(covariance: Square, *, floor: Float[np.ndarray, "draw row"]) -> Square:
+def _plain_and_centred(
+    mean: Float[np.ndarray, " row"], square: Float[np.ndarray, " pair"]
+) -> tuple[Pairs, Pairs]:
+    """Return the correlations of rows, and those once each column's mean over rows is taken away.
+
+    Args:
+        mean: Of each row.
+        square: Mean products of every two rows, as :func:`_triangle` has them.
+    """
+    rows, columns = np.triu_indices(len(mean))
+    squares = np.empty((len(mean), len(mean)))
+    squares[rows, columns] = squares[columns, rows] = square
+    level = np.diagonal(squares)
+    covariance = squares - np.outer(mean, mean)
+    plain = _pearson(covariance, floor=_ROUNDING * level)
+    # to take each column's mean over the rows away is linear: it can be done afterwards
+    off = covariance.mean(1)
+    centred = covariance - off[:, None] - off + off.mean()
+    return plain, _pearson(centred, floor=np.full_like(level, _ROUNDING * level.max()))
+
+
+def _pearson(covariance: Pairs, *, floor: Float[np.ndarray, " row"]) -> Pairs:
     """Return correlations; NaN in the rows and columns whose variance is not above the floor."""
-    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    variance = np.diagonal(covariance)
     scale = np.full(variance.shape, np.nan)
     np.sqrt(variance, out=scale, where=variance > floor)
-    correlation: Square = np.clip(covariance / (scale[:, :, None] * scale[:, None]), -1, 1)
+    correlation: Pairs = np.clip(covariance / scale[:, None] / scale, -1, 1)
     return correlation

@@ -130,7 +130,8 @@ def percentile_interval(
     Returns:
         Lower and upper bound; NaN where fewer than two replicates are defined.
     """
-    ordered = np.sort(replicate_values, axis=0)  # NaN last
+    # NaN last; sorted side by side, which is quicker
+    ordered = np.moveaxis(np.sort(np.moveaxis(replicate_values, 0, -1).copy(), axis=-1), -1, 0)
     defined = (~np.isnan(ordered)).sum(0, keepdims=True)
     low, high = (_at(ordered, defined, share) for share in ((1 - level) / 2, (1 + level) / 2))
     return low, high
