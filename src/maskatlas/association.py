@@ -152,7 +152,8 @@ def _scaled_correlation(some: tuple[Rows, Rows], others: tuple[Rows, Rows]) -> S
     fit = (spread > _ROUNDING * level) & (other_spread > _ROUNDING * other_level)
     result: Square = np.full_like(covariance, np.nan)
     np.divide(covariance, np.sqrt(np.where(fit, spread * other_spread, 1)), out=result, where=fit)
-    return result * np.sqrt(np.maximum(count - 1, 0))
+    result *= np.sqrt(np.maximum(count - 1, 0))
+    return result
 
 
 def _pooled_p(
