@@ -134,7 +134,7 @@ def test_the_first_stage_learns_people_and_its_probe_teaches_the_features_nothin
     expected = expected + lnets_anet.CONTRACTION * (flat[0] - flat[2]).square().sum() / 2
     torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     probe = attribute_loss(output.scores, labels)
-    weights = list(network.extractor.parameters())
+    weights = [p for p in network.extractor.parameters() if p.requires_grad]
     assert all(g is None for g in torch.autograd.grad(probe, weights, allow_unused=True))
     nobody = Supervision(labels, 1.0, 0.0, identities=torch.full((4,), -1))
     assert network.supervised(images, nobody).loss.item() == 0
@@ -247,6 +247,21 @@ def test_facetracer_and_the_majority_learn_the_rendered_faces(
     assert shares["facetracer"] > shares["majority"] + 0.1
     hurried = FaceTracer().fit(Job(config, tmp_path, minutes=1e-9))
     assert hurried.note == f"{facetracer._BATCH} images"
+
+
+def test_no_feature_of_anet_falls_silent_whatever_its_weights() -> None:
+    torch.manual_seed(0)
+    extractor = ANet(ModelConfig(channels=4, image_size=16), NAMES).extractor.train()
+    weight = extractor.last.weight
+    with torch.no_grad():
+        weight.copy_(-weight.abs())  # of features that are not negative, every sum is
+    optimizer = torch.optim.AdamW([p for p in extractor.parameters() if p.requires_grad], 0.1)
+    for _ in range(5):  # and learning to be silent does not make them so
+        features = extractor(draw_images(64, 16).float())
+        assert (features > 0).any(0).all()
+        optimizer.zero_grad()
+        features.sum().backward()
+        optimizer.step()
 
 
 def test_lnets_anet_trains_on_people_then_on_attributes(tmp_path: Path, monkeypatch) -> None:

@@ -7,7 +7,10 @@ averaged over crops of an image.
 
 Departures. The faces here are aligned, so that LNet, which finds them, has nothing to do. Filter
 sizes were not found: the layers are those of DeepID, which ANet follows, with 20, 40, 60 and 80
-channels and 160 features, the last two convolutions shared within the cells of a grid only. Crops
+channels and 160 features, the last two convolutions shared within the cells of a grid only. The
+last layer is normalised over the batch, without a scale or shift of its own: where thousands of
+people are to be told apart from a few images each, nothing pays at first but to answer the same for
+all, and features that could fall silent do, all of them, within 150 steps of our schedule. Crops
 are seven eighths of the side: four corners and the centre, each mirrored too. Where nobody's
 identity is known, the first stage is left out, and the table says so. ``--minutes`` and the epochs
 hold for either stage of training, of the minutes each has half.
@@ -32,6 +35,7 @@ from maskatlas.comparison.system import Fitted, Job, NetworkSystem, parameters, 
 from maskatlas.config import Config, ModelConfig
 from maskatlas.data import AttributeDataset
 from maskatlas.devices import choose_device
+from maskatlas.extractors import BatchNorm
 from maskatlas.inference import passes
 from maskatlas.model import AttributeNetwork, Supervised
 from maskatlas.subnetworks import Supervision
@@ -91,7 +95,8 @@ class ANetFeatures(nn.Module):
         )
         self.third = LocallySharedConvolution(second, third, GRIDS[0])
         self.fourth = LocallySharedConvolution(third, fourth, GRIDS[1])
-        self.last = nn.Linear(fourth * SIDES[1] ** 2, FEATURES)
+        self.last = nn.Linear(fourth * SIDES[1] ** 2, FEATURES, bias=False)
+        self.norm = BatchNorm(FEATURES).requires_grad_(False)  # a scale of 1, a shift of 0
 
     def forward(
         self, images: Float[Tensor, "batch 3 rows columns"]
@@ -101,7 +106,7 @@ class ANetFeatures(nn.Module):
         maps = max_pool2d(self.third(maps).relu(), 2)
         flat = self.fourth(maps).relu().flatten(1)
         features: Tensor = self.last(flat)
-        return features.relu()[:, :, None, None]
+        return self.norm(features[:, :, None, None]).relu()
 
 
 class ANet(ClassifierNetwork):
