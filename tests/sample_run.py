@@ -263,6 +263,11 @@ def make_judgements(
                     ("mask", {"subnetworks": 0.7, "extractor.0": 0.35, "masks alone": 0.6}, 0.2),
                 )
             },
+            "networks": 5,
+            "expected": {
+                "contribution": _measured(0.07, attributes),
+                "mask": _measured(0.09, attributes),
+            },
         },
         "sensitivity": {"images": 60, "samples": 10, "radius": 0.02}
         | _measures(random, attributes, methods, "max_sensitivity"),

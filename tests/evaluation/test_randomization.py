@@ -8,7 +8,13 @@ from scipy.stats import spearmanr
 
 from linear_networks import LinearNetwork, examine, seen
 from maskatlas.errors import ConfigError
-from maskatlas.evaluation.randomization import MASKS, layers, randomise, randomization
+from maskatlas.evaluation.randomization import (
+    MASKS,
+    NETWORKS,
+    layers,
+    randomise,
+    randomization,
+)
 from maskatlas.explanations import explain
 from maskatlas.model import AVERAGES
 from networks import make_dataset, make_network
@@ -46,6 +52,33 @@ def test_the_end_of_the_cascade_is_a_network_that_has_learned_nothing() -> None:
     assert whole.magnitude.overall.mean == pytest.approx(magnitude, abs=1e-3)
     assert stages[0].layer == "subnetworks"
     assert stages[-1].layer == MASKS
+
+
+def test_what_is_expected_is_the_absolute_mean_over_random_networks() -> None:
+    network = make_network(NAMES, channels=4, image_size=16)
+    fresh = [make_network(NAMES, channels=4, image_size=16, seed=9 + n) for n in range(NETWORKS)]
+    data = make_dataset(LABELS, NAMES)
+    in_turn = iter([fresh[0], *fresh[1:]])
+    given = examine(network, data, ("contribution",))
+    found = randomization(given, fresh=lambda: next(in_turn))
+    values: list[list[float]] = [[], [], []]
+    for image, row in zip(seen(network, data), LABELS, strict=True):
+        before, *after = (explain(n, image[None])[0].flatten(1) for n in (network, *fresh))
+        for k in np.flatnonzero(np.array(row) == 1).tolist():
+            mean = np.mean([spearmanr(before[k], maps[k]).statistic for maps in after])
+            values[k].append(abs(mean))
+    expected = np.mean([np.mean(v) for v in values])
+    assert found.expected["contribution"].overall.mean == pytest.approx(expected, abs=1e-3)
+    written = found.to_json()
+    assert written["networks"] == NETWORKS
+    assert written["expected"]["contribution"]["mean"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_what_knows_nothing_of_the_network_stays_whatever_its_weights() -> None:
+    network = make_network(NAMES, channels=4, image_size=16)
+    found = randomization(examine(network, make_dataset(LABELS, NAMES), ("mask", "centre")))
+    assert found.expected["centre"].overall.mean == pytest.approx(1, abs=1e-5)
+    assert found.expected["mask"].overall.mean < found.of("mask")[0].magnitude.overall.mean
 
 
 def test_layers_go_from_the_heads_to_the_stem_and_leave_out_what_no_map_needs() -> None:

@@ -118,6 +118,7 @@ def test_the_page_tells_every_subject(tmp_path: Path, dots: None) -> None:
         "0.12 by <bdi>mean mask</bdi>",
         "“masks alone” only what masks are computed from is random",
         "docs/evaluation.md",
+        "5 random networks</th>",
     ):
         assert words in section
 

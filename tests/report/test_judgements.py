@@ -70,6 +70,14 @@ def test_masks_and_weights_arrive() -> None:
     assert found.randomization is not None
     last = found.randomization.methods["mask"][-1]
     assert (last.layer, last.magnitude.mean, last.chance) == ("masks alone", 0.6, 0.2)
+    assert (found.randomization.networks, found.randomization.expected["mask"].mean) == (5, 0.09)
+    # before correlations were averaged over random networks
+    kept = {"images", "methods"}
+    earlier = {key: value for key, value in WRITTEN["randomization"].items() if key in kept}
+    read = read_judgements({"randomization": earlier}, "here")
+    assert read is not None
+    assert read.randomization is not None
+    assert (read.randomization.networks, read.randomization.expected) == (0, {})
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Judgements)])
@@ -104,6 +112,8 @@ def test_an_evaluation_of_an_earlier_version_has_none(tmp_path: Path) -> None:
         ("mask_exchange.mean", None, "mask_exchange.mean: expected a JSON object"),
         ("randomization.methods.mask", {}, "expected a list for `mask`"),
         ("randomization.methods.mask", [{"layer": "a"}], "magnitude: expected a JSON object"),
+        ("randomization.networks", "5", "expected a count for `networks`"),
+        ("randomization.expected.mask", 0.1, "expected.mask: expected a JSON object"),
         ("channel_simplicity.dead", ["3"], "expected a count for `dead`"),
         ("channel_simplicity.duplicates", [{"channels": [1]}], "expected two ids"),
         ("channel_simplicity.gini.mask", 0.1, "gini.mask: expected a JSON object"),

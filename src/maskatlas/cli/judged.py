@@ -75,6 +75,8 @@ def _randomization(found: Section) -> list[str]:
         }
         told = _best_of(left, min, _with_chance)
         lines.append(f"rank correlation that is left with {layer} random, {told}")
+    told = _best_of(found["expected"], min)
+    lines[0] += f"; averaged over {found['networks']} such networks first, {told}"
     return lines
 
 

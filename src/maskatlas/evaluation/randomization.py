@@ -1,7 +1,7 @@
 """Is a map about the network at all: when its weights are forgotten, the map must change."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from maskatlas.model import AVERAGES, AttributeNetwork, build_network
 
 IMAGES = 20
 """Maps are compared on at most so many images, unless told otherwise; the maps are held."""
+NETWORKS = 5
+"""Networks with nothing but random weights, over which what is left of a map is averaged."""
 MASKS = "masks alone"
 """The stage at which only what masks are computed from is random."""
 _MASK_PARTS = ("subnetworks.mask_weight", "subnetworks.mask_bias", "subnetworks.guide.")
@@ -59,17 +61,22 @@ class Randomization:
 
     images: int
     stages: tuple[Stage, ...]
+    expected: Mapping[str, Measured]
+    """By method: absolute value of a map's mean correlation with those of :data:`NETWORKS` networks
+    whose weights are all random. Chance has another sign in each, and goes away in the mean."""
 
     def of(self, method: str) -> tuple[Stage, ...]:
         """Return the stages of one method, in order."""
         return tuple(stage for stage in self.stages if stage.method == method)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the stages by method."""
+        """Return the stages, and what is expected of any random network, by method."""
         methods = dict.fromkeys(stage.method for stage in self.stages)
         return {
             "images": self.images,
             "methods": {name: [stage.to_json() for stage in self.of(name)] for name in methods},
+            "networks": NETWORKS,
+            "expected": {name: value.to_json() for name, value in self.expected.items()},
         }
 
 
@@ -80,7 +87,7 @@ def randomization(
 
     A random layer has the weights, and the running statistics, that a network of the same shape
     begins its training with. What contributions are on average is measured anew. The network
-    itself is not touched.
+    itself is not touched. Once all layers are random, other random networks follow the first.
 
     Args:
         given: The network, the images, the methods, and the seed of the random weights.
@@ -96,12 +103,24 @@ def randomization(
     blank = _blank(network, given.seed, fresh)
     original = _ranked_maps(chosen, given, "randomised: none")
     stages: list[Stage] = []
+    of_first = original
     for layer, changed in _stages(network, blank):
-        if changed.average_contribution is not None:  # of the random network, too
-            changed.average_contribution = average_contribution(changed, given.images, limit=IMAGES)
-        maps = _ranked_maps(chosen, replace(given, network=changed), f"randomised: {layer}")
+        maps = _maps_of_random(chosen, changed, f"randomised: {layer}")
         stages += _compared(layer, chosen, original, maps)
-    return Randomization(len(chosen), tuple(stages))
+        if layer != MASKS:
+            of_first = maps  # at last with all layers random
+
+    def of_networks() -> Iterator[dict[str, _Ranked]]:
+        yield of_first
+        for number in range(1, NETWORKS):
+            changed = copy.deepcopy(network)
+            blank = _blank(network, given.seed + number, fresh)
+            randomise(changed, blank, [name for names in layers(network) for name in names])
+            yield _maps_of_random(chosen, changed, f"random network {number + 1} of {NETWORKS}")
+
+    return Randomization(
+        len(chosen), tuple(stages), expected=_expected(chosen, original, of_networks())
+    )
 
 
 def _blank(network: AttributeNetwork, seed: int, fresh: Fresh | None) -> AttributeNetwork:
@@ -181,6 +200,31 @@ def _ranked_maps(chosen: Positives, given: Examination, title: str) -> dict[str,
             maps = maps_of(given, positive, name).flatten(1).cpu().numpy()
             ranked.append(unit_ranks(maps).astype(np.float32))
     return found
+
+
+def _maps_of_random(chosen: Positives, changed: AttributeNetwork, title: str) -> dict[str, _Ranked]:
+    """Return the same of a network some of whose weights are random, and its averages with them."""
+    given = chosen.given
+    if changed.average_contribution is not None:
+        changed.average_contribution = average_contribution(changed, given.images, limit=IMAGES)
+    return _ranked_maps(chosen, replace(given, network=changed), title)
+
+
+def _expected(
+    chosen: Positives, original: dict[str, _Ranked], networks: Iterator[dict[str, _Ranked]]
+) -> dict[str, Measured]:
+    """Return how far maps correlate with those of random networks on average, method by method."""
+    total = {method: [np.zeros_like(maps) for maps in of] for method, of in original.items()}
+    for found in networks:
+        for method, sums in total.items():
+            for summed, maps in zip(sums, found[method], strict=True):
+                summed += maps
+    tally = Tally(chosen, tuple(original), ("expected",))
+    for method, sums in total.items():
+        for maps, summed in zip(original[method], sums, strict=True):
+            # the mean of inner products is that with the mean
+            tally.add(method, "expected", np.abs((maps * summed).sum(1) / NETWORKS).clip(0, 1))
+    return {method: measures["expected"] for method, measures in tally.measured().items()}
 
 
 def _compared(

@@ -107,6 +107,10 @@ class Randomization:
 
     images: int
     methods: Mapping[str, tuple[Stage, ...]]
+    networks: int
+    """Random networks over which correlations were averaged; 0 where that was not done."""
+    expected: Mapping[str, Bounds]
+    """Absolute value of that average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +245,16 @@ def _mask_exchange(found: Table, place: str) -> MaskExchange:
 
 def _randomization(found: Table, place: str) -> Randomization:
     methods = table_of(found.get("methods"), f"{place}.methods")
+    expected = table_of(found.get("expected", {}), f"{place}.expected")
     return Randomization(
         images=count_of(found, "images", place),
         methods={
             name: _stages(list_of(methods, name, f"{place}.methods"), f"{place}.methods.{name}")
             for name in methods
+        },
+        networks=count_of(found, "networks", place) if expected else 0,
+        expected={
+            name: bounds_of(value, f"{place}.expected.{name}") for name, value in expected.items()
         },
     )
 
