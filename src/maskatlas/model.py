@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -103,6 +104,9 @@ class AttributeNetwork(nn.Module):
     average_image: Float[Tensor, "3 rows columns"] | None
     """Mean training image, RGB 0..1, where it was measured
     (:func:`maskatlas.averages.average_image`)."""
+
+    anew: Callable[[], "AttributeNetwork"] | None = None
+    """Builds such a network with random weights; known of one that was read from a folder."""
 
     def __init__(
         self,
@@ -363,5 +367,6 @@ def open_network(
     network.load_state_dict(state, assign=True)
     for name, average in averages.items():
         setattr(network, name, average)
+    network.anew = partial(build, config, attributes)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()

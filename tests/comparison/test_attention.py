@@ -1,17 +1,18 @@
 """ABN and GAIN: their equations against slow twins, and what they offer."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
 import maskatlas as ma
-from maskatlas.comparison import abn, gain
+from maskatlas.comparison import abn, gain, open_network
 from maskatlas.config import LossConfig, ModelConfig
 from maskatlas.errors import ConfigError
 from maskatlas.losses import attribute_loss, loss_terms
 from maskatlas.subnetworks import Supervision
-from networks import draw_images
+from networks import draw_images, make_dataset
 from reference import comparison as reference
 
 CONFIG = ModelConfig(
@@ -120,3 +121,23 @@ def test_their_maps_are_explanations_by_name(build, method: str) -> None:
     assert maps.max() > maps.min()
     with pytest.raises(ConfigError, match=r"attribute 'Mael'.*Male"):
         ma.explain(network, images, method, ["Mael"])
+
+
+def test_a_network_that_was_read_can_be_begun_anew(tmp_path: Path) -> None:
+    network = randomised(abn.build(CONFIG, NAMES)).float()
+    network.save_pretrained(tmp_path)
+    read = open_network("abn", tmp_path)
+    torch.manual_seed(7)
+    expected = abn.build(CONFIG, NAMES).state_dict()
+    torch.manual_seed(7)
+    found = read.anew().state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    data = make_dataset(LABELS.tolist(), NAMES)
+    judged = ma.evaluate_explanations(
+        read, data, methods=["abn", "hires-cam"], subjects=["randomization"]
+    ).to_json()["randomization"]
+    assert judged["expected"].keys() == {"abn", "hires-cam"}
+    assert judged["expected"]["hires-cam"]["mean"] < 0.9
+    with pytest.raises(ConfigError, match="read from a model folder"):
+        ma.evaluate_explanations(network, data, methods=["abn"], subjects=["randomization"])

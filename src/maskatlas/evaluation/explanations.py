@@ -39,7 +39,7 @@ class Subject:
     needs_regions: bool = False
     needs_masks: bool = False
     needs_a_fresh_one: bool = False
-    """Another network of the same kind is built, which only this package's own allows."""
+    """Another network of the same kind is built."""
 
 
 SUBJECTS: Mapping[str, Subject] = {
@@ -153,9 +153,11 @@ def _obstacle(
         return ConfigError(
             "subjects: this network has no masks to judge; train one with model.subnetworks = true"
         )
-    if subject.needs_a_fresh_one and type(network) is not AttributeNetwork:
+    ours = type(network) is AttributeNetwork
+    if subject.needs_a_fresh_one and network.anew is None and not ours:
         return ConfigError(
-            "subjects: a network of another system cannot be built anew here; judge other subjects"
+            "subjects: a network of another system can be built anew only if it was read from a "
+            "model folder; open it from one, or judge other subjects"
         )
     return None
 

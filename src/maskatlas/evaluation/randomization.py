@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,12 @@ def randomization(
     Args:
         given: The network, the images, the methods, and the seed of the random weights.
         limit: Most images, spread evenly over those with an attribute.
-        fresh: Makes a random network; needed for networks of another system.
+        fresh: Makes a random network; needed for one of another system that was not read from a
+            model folder.
 
     Raises:
-        ConfigError: It is a network of another system, and ``fresh`` is not given; or a method
-            that the network does not have.
+        ConfigError: It is such a network, and ``fresh`` is not given; or a method that the network
+            does not have.
     """
     network = given.network
     chosen = Positives(given, limit=limit)
@@ -125,14 +127,17 @@ def randomization(
 
 def _blank(network: AttributeNetwork, seed: int, fresh: Fresh | None) -> AttributeNetwork:
     """Return a network with random weights."""
-    if fresh is None and type(network) is not AttributeNetwork:
+    make = fresh or network.anew
+    if make is None and type(network) is AttributeNetwork:
+        make = partial(build_network, network.config, network.attributes)
+    if make is None:
         raise ConfigError(
-            f"randomisation: expected a network of maskatlas, found {type(network).__name__}; "
-            "say by `fresh` how one with random weights is made"
+            "randomisation: expected a network of maskatlas, or one read from a model folder, "
+            f"found {type(network).__name__}; say by `fresh` how one with random weights is made"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_network(network.config, network.attributes) if fresh is None else fresh()
+        return make()
 
 
 def _stages(
