@@ -41,6 +41,8 @@ def test_what_cannot_be_tried_is_told_before_anything_is_trained(tmp_path: Path)
         (CONFIG, {"probabilities": (0.5, 1.5)}, "from 0 to 1"),
         (CONFIG, {"seeds": ()}, "at least one"),
         (CONFIG, {"pair": ("Smiling", "Hat")}, "Wearing_Hat"),
+        (CONFIG, {"pair": ("Smiling", "Smiling")}, "cannot copy itself"),
+        (CONFIG, {"methods": ("mask", "nope")}, "found 'nope'"),
         (replace(CONFIG, data=replace(CONFIG.data, ignore=("Smiling",))), {}, "neither"),
         (replace(CONFIG, model=replace(CONFIG.model, subnetworks=False)), {}, "needs masks"),
     ):

@@ -14,13 +14,14 @@ from maskatlas.config import Config
 from maskatlas.devices import choose_device
 from maskatlas.errors import ConfigError
 from maskatlas.evaluation.examination import Examination
-from maskatlas.evaluation.explanations import chosen_methods
+from maskatlas.evaluation.explanations import ALL, chosen_methods
 from maskatlas.evaluation.shortcuts import (
     ShortcutCurve,
     ShortcutPoint,
     shortcut_curve,
     shortcut_point,
 )
+from maskatlas.explanations import METHODS
 from maskatlas.files import write_atomically
 from maskatlas.inference import labels_for
 from maskatlas.model import AttributeNetwork
@@ -64,6 +65,10 @@ def shortcut_trial(
             probabilities, no seed, or a network without sub-networks.
     """
     _check(settings, pair, probabilities, seeds)
+    if unknown := [name for name in methods or () if name not in (*METHODS, ALL)]:
+        raise ConfigError(
+            f"methods: expected some of {', '.join(METHODS)}, or {ALL}; found {unknown[0]!r}"
+        )
     points = []
     for probability in sorted(set(probabilities)):
         for seed in dict.fromkeys(seeds):

@@ -57,9 +57,9 @@ def test_what_channels_and_weights_come_to() -> None:
         "mask-auroc 0.100, contribution-logit -, mask-change 0.700; "
         "contributions miss the logit by at most 2.5e-06",
         "specific, masks: mean change with another's mask, logit -0.400, accuracy -0.020, auroc -",
-        "sane: rank correlation that is left with extractor.0 random, "
+        "sane: rank correlation that is left with all layers random, "
         "best contribution 0.250 (chance 0.200); averaged over 5 such networks first, "
-        "best contribution 0.070 (-0.030 to 0.170)",
+        "best contribution 0.070 (chance 0.060)",
         "sane: rank correlation that is left with masks alone random, "
         "best mask 0.600 (chance 0.200)",
         "simple, channels: 2 of 8 channels dead, 1 pairs of duplicates; "

@@ -55,6 +55,11 @@ def test_attributes_that_are_not_asked_for_are_left_out_of_every_mean() -> None:
     assert measured.overall.mean == measured.attributes["Male"].mean
     with pytest.raises(ConfigError, match="does not know it"):
         evaluate_explanations(NETWORK, data, attributes=["Mal"])
+    written = one.to_json()
+    for section, part in (("channel_faithfulness", "agreement"), ("channel_simplicity", "gini")):
+        for value in written[section][part].values():
+            assert value["attributes"]["Smiling"] is None
+            assert value["mean"] == value["attributes"]["Male"]
 
 
 def test_the_network_is_left_in_peace() -> None:
@@ -102,12 +107,20 @@ def test_a_network_of_another_system_is_judged_on_all_that_builds_none() -> None
         evaluate_explanations(other, data, subjects=["randomization"])
 
 
+def test_what_is_left_out_for_want_of_regions_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    asked = {"methods": ["mask"], "subjects": None}
+    evaluate_explanations(NETWORK, make_dataset([[1, 1]], 2), **asked)
+    assert "this data has none" in caplog.text
+
+
 def test_what_cannot_be_judged_is_told() -> None:
     bare, data = make_dataset(3, 2), data_with_regions()
     with pytest.raises(DataError, match=r"regions.*judge other subjects"):
         evaluate_explanations(NETWORK, bare, subjects=["localization"])
     with pytest.raises(DataError, match="no image"):
         evaluate_explanations(NETWORK, data.subset([]))
+    with pytest.raises(DataError, match="none of 1 images has one of the attributes"):
+        evaluate_explanations(NETWORK, data.subset([1]), attributes=["Male"])
     with pytest.raises(ConfigError, match=r"expected some of localization, .*found 'beauty'"):
         evaluate_explanations(NETWORK, data, subjects=["localization", "beauty"])
     with pytest.raises(ConfigError, match="found none"):

@@ -58,7 +58,7 @@ def test_what_is_expected_is_the_absolute_mean_over_random_networks() -> None:
     network = make_network(NAMES, channels=4, image_size=16)
     fresh = [make_network(NAMES, channels=4, image_size=16, seed=9 + n) for n in range(NETWORKS)]
     data = make_dataset(LABELS, NAMES)
-    in_turn = iter([fresh[0], *fresh[1:]])
+    in_turn = iter(fresh)
     given = examine(network, data, ("contribution",))
     found = randomization(given, fresh=lambda: next(in_turn))
     values: list[list[float]] = [[], [], []]
@@ -68,7 +68,9 @@ def test_what_is_expected_is_the_absolute_mean_over_random_networks() -> None:
             mean = np.mean([spearmanr(before[k], maps[k]).statistic for maps in after])
             values[k].append(abs(mean))
     expected = np.mean([np.mean(v) for v in values])
-    assert found.expected["contribution"].overall.mean == pytest.approx(expected, abs=1e-3)
+    assert found.expected["contribution"].magnitude.overall.mean == pytest.approx(
+        expected, abs=1e-3
+    )
     written = found.to_json()
     assert written["networks"] == NETWORKS
     assert written["expected"]["contribution"]["mean"] == pytest.approx(expected, abs=1e-3)
@@ -77,8 +79,25 @@ def test_what_is_expected_is_the_absolute_mean_over_random_networks() -> None:
 def test_what_knows_nothing_of_the_network_stays_whatever_its_weights() -> None:
     network = make_network(NAMES, channels=4, image_size=16)
     found = randomization(examine(network, make_dataset(LABELS, NAMES), ("mask", "centre")))
-    assert found.expected["centre"].overall.mean == pytest.approx(1, abs=1e-5)
-    assert found.expected["mask"].overall.mean < found.of("mask")[0].magnitude.overall.mean
+    assert found.expected["centre"].magnitude.overall.mean == pytest.approx(1, abs=1e-5)
+    assert found.expected["centre"].chance == pytest.approx(1, abs=1e-5)
+    left = found.expected["mask"].magnitude.overall.mean
+    assert left < found.of("mask")[0].magnitude.overall.mean
+
+
+def test_a_map_that_is_constant_in_some_networks_is_compared_with_the_others() -> None:
+    network = make_network(("Smiling",), channels=4, image_size=16)
+    fresh = [make_network(("Smiling",), channels=4, image_size=16, seed=n) for n in range(NETWORKS)]
+    for silent in fresh[1:3]:
+        silent.subnetworks.weight.data.zero_()
+    in_turn = iter(fresh)
+    given = examine(network, make_dataset([[1]], ("Smiling",)), ("contribution",))
+    found = randomization(given, fresh=lambda: next(in_turn)).expected["contribution"]
+    (image,) = seen(network, make_dataset([[1]], ("Smiling",)))
+    before, *after = (explain(n, image[None]).flatten() for n in (network, *fresh))
+    left = [spearmanr(before, after[n]).statistic for n in (0, 3, 4)]
+    assert found.magnitude.overall.mean == pytest.approx(abs(np.mean(left)), abs=1e-3)
+    assert np.isnan(found.chance)  # of one image there is no other
 
 
 def test_layers_go_from_the_heads_to_the_stem_and_leave_out_what_no_map_needs() -> None:

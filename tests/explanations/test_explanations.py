@@ -128,3 +128,24 @@ def test_what_is_not_known_is_told_with_what_is_near() -> None:
         explain(NETWORK, images, attributes=["Smilling"])
     with pytest.raises(ConfigError, match="at least one name"):
         explain(NETWORK, images, attributes=[])
+
+
+@pytest.mark.parametrize(("side", "size"), [(7, 64), (8, 64), (16, 109), (4, 12)])
+def test_a_map_that_is_the_same_everywhere_stays_so_when_it_is_resized(side, size) -> None:
+    class Constant:
+        attributes = ("Smiling", "Male", "Young")
+
+        @property
+        def explanation_methods(self):
+            return {"even": self.even}
+
+        def even(self, images, names):
+            maps = torch.full((len(images), 3, side, side), 0.1234567)
+            maps[:, 1, 0, 0] *= 1 + 2e-7  # rounding
+            maps[:, 2, 0, 0] *= 1 + 1e-4  # a place
+            return maps * torch.linspace(0.01, 40, len(images))[:, None, None, None]
+
+    maps = explain(Constant(), torch.rand(60, 3, size, size), "even").flatten(2)
+    spread = maps.amax(2) - maps.amin(2)
+    assert (spread[:, :2] == 0).all()
+    assert (spread[:, 2] > 0).all()

@@ -65,6 +65,8 @@ def _mask_exchange(found: Section) -> list[str]:
 
 def _randomization(found: Section) -> list[str]:
     """Return how much is left of maps once all layers are random, and once the masks are."""
+    from maskatlas.evaluation.randomization import MASKS
+
     lines = []
     for layer in _last_layers(found):
         left = {
@@ -74,8 +76,9 @@ def _randomization(found: Section) -> list[str]:
             if stage["layer"] == layer
         }
         told = _best_of(left, min, _with_chance)
-        lines.append(f"rank correlation that is left with {layer} random, {told}")
-    told = _best_of(found["expected"], min)
+        what = layer if layer == MASKS else "all layers"
+        lines.append(f"rank correlation that is left with {what} random, {told}")
+    told = _best_of(found["expected"], min, _with_chance)
     lines[0] += f"; averaged over {found['networks']} such networks first, {told}"
     return lines
 

@@ -106,6 +106,7 @@ def channel_faithfulness(
     """
     network, images, labels = given.network, given.images, given.labels
     sample = evenly_spread(len(images), limit)
+    judged = given.judged()
     readings = channel_readings(network, images, sample)
     effects = channel_effects(
         *(network, images, labels, sample),
@@ -117,7 +118,7 @@ def channel_faithfulness(
         images=len(sample),
         removals=_removals(given, sample, _orders(readings, given.seed), steps),
         agreement={
-            f"{reading}-{kind}": spearman(values, effect)
+            f"{reading}-{kind}": np.where(judged, spearman(values, effect), np.nan)
             for reading, values in readings.items()
             for kind, effect in effects._asdict().items()
         },

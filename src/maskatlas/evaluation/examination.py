@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maskatlas.cache import PackedImages
@@ -25,6 +26,11 @@ class Examination:
     seed: int = 0
     progress: bool = False
     """Show progress bars on a terminal."""
+
+    def judged(self) -> Bool[np.ndarray, " attribute"]:
+        """Return which attributes are judged: those some image's label of which is given."""
+        known: np.ndarray = (~self.labels.isnan()).any(0).numpy()
+        return known
 
 
 @runtime_checkable

@@ -101,13 +101,14 @@ def evaluate_explanations(
             (:data:`maskatlas.explanations.SLOW`). The others are compared with the first.
         attributes: Names; None means all. Only these are judged, and counted in the means.
         subjects: Names of :data:`SUBJECTS`; None means all that this data and network allow.
-        seed: Of the bootstrap draws.
+        seed: Of all that is drawn: bootstrap weights, changes of pixels, orders, random weights.
         progress: Show progress bars on a terminal.
 
     Raises:
         ConfigError: A method or an attribute that this network does not have, a subject that is
             not known or that this network does not allow, or none.
-        DataError: No image, no attribute in common, or no region where they are asked for.
+        DataError: No image, or none that has one of the attributes; no attribute in common, or no
+            region where they are asked for.
     """
     chosen = chosen_methods(network, methods)
     for told in filter(None, (caveat(network, method) for method in chosen)):
@@ -119,6 +120,11 @@ def evaluate_explanations(
     images = PackedImages(data, network.preprocessing, progress=progress)
     labels = labels_for(network, images.data)
     labels[:, ~_asked(network, attributes)] = torch.nan
+    if not (labels == 1).any():
+        raise DataError(
+            f"{where}: none of {len(data)} images has one of the attributes that are judged, and "
+            "maps are judged where an attribute is there; give other images or --attributes"
+        )
     given = Examination(network, images, labels, chosen, seed=seed, progress=progress)
     return ExplanationEvaluation(chosen, {name: SUBJECTS[name].judge(given) for name in due})
 
@@ -129,6 +135,8 @@ def _due(
     """Return the names of what is judged, in the order of :data:`SUBJECTS`."""
     obstacles = {name: _obstacle(subject, network, data) for name, subject in SUBJECTS.items()}
     if subjects is None:
+        if obstacles["localization"] is not None:
+            _LOG.warning("%s", obstacles["localization"])
         return [name for name, obstacle in obstacles.items() if obstacle is None]
     if not subjects:
         raise ConfigError(f"subjects: expected some of {', '.join(SUBJECTS)}; found none")

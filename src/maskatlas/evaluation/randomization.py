@@ -23,7 +23,7 @@ from maskatlas.model import AVERAGES, AttributeNetwork, build_network
 IMAGES = 20
 """Maps are compared on at most so many images, unless told otherwise; the maps are held."""
 NETWORKS = 5
-"""Networks with nothing but random weights, over which what is left of a map is averaged."""
+"""Networks with nothing but random weights, over which correlations are averaged."""
 MASKS = "masks alone"
 """The stage at which only what masks are computed from is random."""
 _MASK_PARTS = ("subnetworks.mask_weight", "subnetworks.mask_bias", "subnetworks.guide.")
@@ -57,14 +57,31 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What is left of one method's maps on average over :data:`NETWORKS` random networks.
+
+    What two maps have in common by chance has another sign with each network, so that it is the
+    less in their mean the more networks there are, by the square root of their number.
+    """
+
+    magnitude: Measured
+    """Absolute value of a map's mean correlation with those of the networks, where these vary."""
+    chance: float
+    """The same of the original map of another image."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return both."""
+        return self.magnitude.to_json() | {"chance": or_none(self.chance)}
+
+
+@dataclass(frozen=True)
 class Randomization:
     """The cascade from the heads down to the stem, and the masks alone."""
 
     images: int
     stages: tuple[Stage, ...]
-    expected: Mapping[str, Measured]
-    """By method: absolute value of a map's mean correlation with those of :data:`NETWORKS` networks
-    whose weights are all random. Chance has another sign in each, and goes away in the mean."""
+    expected: Mapping[str, Expected]
+    """By method."""
 
     def of(self, method: str) -> tuple[Stage, ...]:
         """Return the stages of one method, in order."""
@@ -217,25 +234,53 @@ def _maps_of_random(chosen: Positives, changed: AttributeNetwork, title: str) ->
 
 def _expected(
     chosen: Positives, original: dict[str, _Ranked], networks: Iterator[dict[str, _Ranked]]
-) -> dict[str, Measured]:
+) -> dict[str, Expected]:
     """Return how far maps correlate with those of random networks on average, method by method."""
     total = {method: [np.zeros_like(maps) for maps in of] for method, of in original.items()}
+    varied = {method: [np.zeros(len(maps)) for maps in of] for method, of in original.items()}
     for found in networks:
         for method, sums in total.items():
-            for summed, maps in zip(sums, found[method], strict=True):
-                summed += maps
-    tally = Tally(chosen, tuple(original), ("expected",))
-    for method, sums in total.items():
-        for maps, summed in zip(original[method], sums, strict=True):
-            # the mean of inner products is that with the mean
-            tally.add(method, "expected", np.abs((maps * summed).sum(1) / NETWORKS).clip(0, 1))
-    return {method: measures["expected"] for method, measures in tally.measured().items()}
+            for summed, count, maps in zip(sums, varied[method], found[method], strict=True):
+                summed += np.nan_to_num(maps)
+                count += ~np.isnan(maps[:, 0])
+    # a mean of inner products is the inner product with the mean
+    mean = {
+        method: [_over(*of_image) for of_image in zip(sums, varied[method], strict=True)]
+        for method, sums in total.items()
+    }
+    return {
+        method: Expected(measures["magnitude"], measures["chance"].overall.mean)
+        for method, measures in _tally(chosen, original, mean).measured().items()
+    }
+
+
+def _over(
+    total: Float[np.ndarray, "_ position"], count: Float[np.ndarray, " _"]
+) -> Float[np.ndarray, "_ position"]:
+    """Return means; NaN of nothing."""
+    mean: np.ndarray = np.full_like(total, np.nan)
+    np.divide(total, count[:, None], out=mean, where=count[:, None] > 0)
+    return mean
 
 
 def _compared(
     layer: str, chosen: Positives, original: dict[str, _Ranked], random: dict[str, _Ranked]
 ) -> list[Stage]:
     """Compare the maps of the same image, and those of two, for each method."""
+    return [
+        Stage(
+            layer=layer,
+            method=method,
+            correlation=measures["correlation"].overall.mean,
+            magnitude=measures["magnitude"],
+            chance=measures["chance"].overall.mean,
+        )
+        for method, measures in _tally(chosen, original, random).measured().items()
+    ]
+
+
+def _tally(chosen: Positives, original: dict[str, _Ranked], random: dict[str, _Ranked]) -> Tally:
+    """Correlate each map with the original of the same image, and with that of the one before."""
     tally = Tally(chosen, tuple(original), ("correlation", "magnitude", "chance"))
     rows = [torch.nonzero(chosen.given.labels[i] == 1).flatten().tolist() for i in chosen.indices]
     for method, before in original.items():
@@ -250,13 +295,4 @@ def _compared(
             ]
             tally.add(method, "chance", np.abs(np.array(others)).clip(0, 1))
             earlier |= dict(zip(places, maps, strict=True))
-    return [
-        Stage(
-            layer=layer,
-            method=method,
-            correlation=measures["correlation"].overall.mean,
-            magnitude=measures["magnitude"],
-            chance=measures["chance"].overall.mean,
-        )
-        for method, measures in tally.measured().items()
-    ]
+    return tally

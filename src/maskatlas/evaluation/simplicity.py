@@ -118,6 +118,7 @@ def channel_simplicity(given: Examination, *, limit: int = CHANNEL_IMAGES) -> Ch
     """
     network, images = given.network, given.images
     sample = evenly_spread(len(images), limit)
+    judged = given.judged()
     readings = channel_readings(network, images, sample)
     added = readings["contribution"]
     dead = (added <= IDLE * added.mean(1, keepdims=True)).all(0)
@@ -129,8 +130,10 @@ def channel_simplicity(given: Examination, *, limit: int = CHANNEL_IMAGES) -> Ch
         attributes=network.attributes,
         images=len(sample),
         channels=network.channels,
-        gini={name: gini(values) for name, values in readings.items()},
-        entropy={name: entropy(values) for name, values in readings.items()},
+        gini={name: np.where(judged, gini(values), np.nan) for name, values in readings.items()},
+        entropy={
+            name: np.where(judged, entropy(values), np.nan) for name, values in readings.items()
+        },
         dead=tuple(np.flatnonzero(dead).tolist()),
         duplicates=tuple((a, b, float(correlation[a, b])) for a, b in same),
     )

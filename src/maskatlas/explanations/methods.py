@@ -72,6 +72,9 @@ METHODS = (*_OF_FEATURES, *_TRACED, *_BY_GRADIENT, *FLOORS)
 UNSIGNED = ("mask", "grad-cam", *FLOORS)
 """Methods whose maps speak for an attribute only, never against it."""
 
+_ROUNDING = 1e-6
+"""Values that differ by a smaller share are equal."""
+
 SLOW = ("integrated-gradients",)
 """Methods that take many passes for one map."""
 
@@ -132,7 +135,8 @@ def explain(
         attributes: Names; None means all, in the network's order.
 
     Returns:
-        Float32, detached, on the images' device.
+        Float32, detached, on the images' device. A map that is the same everywhere but for rounding
+        is the same to the bit, so that no judge takes rounding for a place.
 
     Raises:
         ConfigError: An attribute that is not known, or a method that this network does not have.
@@ -145,7 +149,18 @@ def explain(
         known = ", ".join(network.attributes)
         raise ConfigError(f"attribute {unknown[0]!r}: the network does not know it; it has {known}")
     maps = explainer(images.detach(), names).detach()
-    return interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
+    resized = interpolate(maps.float(), images.shape[-2:], mode="bilinear", align_corners=False)
+    return _constant_or(resized, maps.float())
+
+
+def _constant_or(
+    resized: Float[Tensor, "batch attribute rows columns"],
+    maps: Float[Tensor, "batch attribute height width"],
+) -> Float[Tensor, "batch attribute rows columns"]:
+    """Return the resized maps; those that were constant but for rounding, with one value."""
+    high, low = maps.amax((2, 3), keepdim=True), maps.amin((2, 3), keepdim=True)
+    constant = high - low <= _ROUNDING * torch.maximum(high.abs(), low.abs())
+    return torch.where(constant, low, resized)
 
 
 def caveat(network: AttributeNetwork | Explainable, method: str) -> str | None:

@@ -109,8 +109,8 @@ class Randomization:
     methods: Mapping[str, tuple[Stage, ...]]
     networks: int
     """Random networks over which correlations were averaged; 0 where that was not done."""
-    expected: Mapping[str, Bounds]
-    """Absolute value of that average."""
+    expected: Mapping[str, tuple[Bounds, float]]
+    """Absolute value of that average, and what it is by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +254,13 @@ def _randomization(found: Table, place: str) -> Randomization:
         },
         networks=count_of(found, "networks", place) if expected else 0,
         expected={
-            name: bounds_of(value, f"{place}.expected.{name}") for name, value in expected.items()
+            name: _expected(value, f"{place}.expected.{name}") for name, value in expected.items()
         },
     )
+
+
+def _expected(found: object, place: str) -> tuple[Bounds, float]:
+    return bounds_of(found, place), number_of(table_of(found, place), "chance", place)
 
 
 def _stages(found: Sequence[object], place: str) -> tuple[Stage, ...]:
