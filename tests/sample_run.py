@@ -271,6 +271,14 @@ def make_judgements(
         },
         "sensitivity": {"images": 60, "samples": 10, "radius": 0.02}
         | _measures(random, attributes, methods, "max_sensitivity"),
+        "seed_agreement": {
+            "runs/b": {
+                "channels": [[0, 3], [1, 2]],
+                "channel_correlation": 0.71,
+                "readings": _spreads(attributes, mask=0.62, contribution=0.83),
+                "maps": {m: {"agreement": _measured(0.57, attributes)} for m in methods},
+            }
+        },
         "map_simplicity": {"images": 60}
         | _measures(random, attributes, methods, "gini", "entropy"),
         "channel_simplicity": {

@@ -101,15 +101,32 @@ def test_cases_are_kept_until_an_evaluation_without_explanations(own_run: Path) 
     call("evaluate", own_run, *chosen, "--split", "test")
     told = strict((own_run / "evaluation.json").read_text())["explanations"]["localization"]
     assert [case.to_json() for case in load_cases(own_run / FILE)] == told["cases"] != []
-    call("evaluate", own_run)
+    answer = call("evaluate", own_run)
+    assert "--explanations judges them" in answer.err
     assert not (own_run / FILE).exists()
+    assert "--explanations" not in call("evaluate", own_run).err
+
+
+def test_runs_of_other_seeds_are_compared_with(own_run: Path, tmp_path: Path) -> None:
+    words = ("evaluate", own_run, "--explanations", "--json", "--subjects", "seed_agreement")
+    answer = call(*words, "--methods", "mask", "--other", own_run)
+    assert answer.code == 0, answer.err
+    found = strict(answer.out)["explanations"]["seed_agreement"][str(own_run)]
+    assert found["channel_correlation"] > 0.999
+    assert found["maps"]["mask"]["agreement"]["mean"] > 0.999
+    answer = call(*words)
+    assert answer.code == 2
+    assert "--other" in answer.err
+    answer = call(*words, "--other", tmp_path / "none")
+    assert answer.code == 1
+    assert "no model in it" in answer.err
 
 
 def test_methods_without_explanations_are_told(run: Path) -> None:
     answer = call("evaluate", run, "--methods", "mask")
     assert (answer.code, answer.out) == (2, "")
     told = " ".join(answer.err.split())  # it is broken into lines
-    assert "--methods, --attributes, --subjects: expected --explanations with" in told
+    assert "--methods, --attributes, --subjects, --other: expected --explanations with" in told
     answer = call("evaluate", run, "--subjects", "sensitivity")
     assert (answer.code, answer.out) == (2, "")
     answer = call("evaluate", run, "--explanations", "--methods", "maks")

@@ -22,9 +22,9 @@ def data_with_regions() -> object:
 def test_all_methods_are_judged_on_every_subject_but_those_that_take_long() -> None:
     found = evaluate_explanations(NETWORK, data_with_regions())
     assert found.methods == tuple(method for method in METHODS if method not in SLOW)
-    assert list(found.subjects) == list(SUBJECTS)
+    assert list(found.subjects) == [name for name in SUBJECTS if name != "seed_agreement"]
     told = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    assert list(told) == ["pointing", *SUBJECTS]
+    assert list(told) == ["pointing", *found.subjects]
     assert list(told["localization"]["methods"]) == list(found.methods)
     assert found.cases == found.localization.cases != ()
 
@@ -89,7 +89,9 @@ def test_by_default_all_that_network_and_data_allow(subnetworks: bool, regions: 
     assert list(found.subjects) == [
         name
         for name, subject in SUBJECTS.items()
-        if (regions or not subject.needs_regions) and (subnetworks or not subject.needs_masks)
+        if (regions or not subject.needs_regions)
+        and (subnetworks or not subject.needs_masks)
+        and not subject.needs_others
     ]
     assert ("pointing" in found.to_json()) is regions
 
@@ -102,9 +104,32 @@ def test_a_network_of_another_system_is_judged_on_all_that_builds_none() -> None
     other.__class__ = Other
     data = data_with_regions()
     found = evaluate_explanations(other, data, methods=["contribution"])
-    assert list(found.subjects) == [name for name in SUBJECTS if name != "randomization"]
+    left_out = ("randomization", "seed_agreement")
+    assert list(found.subjects) == [name for name in SUBJECTS if name not in left_out]
     with pytest.raises(ConfigError, match="built anew"):
         evaluate_explanations(other, data, subjects=["randomization"])
+
+
+def test_networks_of_other_seeds_are_compared_with_where_they_are_given() -> None:
+    data, others = (
+        data_with_regions(),
+        {"itself": NETWORK, "b": make_network(2, channels=3, image_size=12, seed=4)},
+    )
+    asked = {"methods": ["mask", "contribution"], "subjects": ["seed_agreement"]}
+    found = evaluate_explanations(NETWORK, data, others=others, **asked).to_json()["seed_agreement"]
+    assert list(found) == ["itself", "b"]
+    assert found["itself"]["channel_correlation"] == pytest.approx(1)
+    assert found["itself"]["maps"]["mask"]["agreement"]["mean"] == pytest.approx(1)
+    assert found["b"]["channel_correlation"] < 1
+    with pytest.raises(ConfigError, match="none is given; name their runs with --other"):
+        evaluate_explanations(NETWORK, data, **asked)
+    for other, told in (
+        (make_network(2, subnetworks=False, channels=3, image_size=12), "with sub-networks"),
+        (make_network(2, channels=3, image_size=16), "12 and 16 pixels"),
+        (make_network(3, channels=3, image_size=12), "same attributes"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            evaluate_explanations(NETWORK, data, others={"other": other}, **asked)
 
 
 def test_what_is_left_out_for_want_of_regions_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,6 +119,8 @@ def test_the_page_tells_every_subject(tmp_path: Path, dots: None) -> None:
         "“masks alone” only what masks are computed from is random",
         "docs/evaluation.md",
         "5 random networks</th>",
+        "<bdi>runs/b</bdi></th>",
+        *("0.71</td>", "0.62</td>", "0.83</td>", "0.57</td>"),
     ):
         assert words in section
 

@@ -1,21 +1,25 @@
 """``maskatlas evaluate``."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from maskatlas.cli.explain import named_attributes
 from maskatlas.cli.judged import judged_in_words, number, with_bounds
-from maskatlas.cli.runs import OnData, is_first_process, progress_wanted
+from maskatlas.cli.runs import OnData, is_first_process, network_of, progress_wanted
 from maskatlas.cli.settings import split_commas
 from maskatlas.errors import ConfigError
 from maskatlas.files import write_atomically
 
 if TYPE_CHECKING:
     from maskatlas.evaluation import ExplanationEvaluation
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +39,19 @@ class Evaluate(OnData):
     default all but those that take long (integrated-gradients)."""
     attributes: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Judge the maps of these attributes only, as A,B."""
+    other: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """A run of another seed, and again for more: are channels, their importance and maps the same?
+    Subject seed_agreement."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.methods or self.attributes or self.subjects) and not self.explanations:
+        about_maps = self.methods or self.attributes or self.subjects or self.other
+        if about_maps and not self.explanations:
             raise ConfigError(
-                "--methods, --attributes, --subjects: expected --explanations with them, as they "
-                "say which maps are judged, and on what"
+                "--methods, --attributes, --subjects, --other: expected --explanations with them, "
+                "as they say which maps are judged, and on what"
             )
 
     def run(self) -> None:
@@ -52,6 +60,7 @@ class Evaluate(OnData):
         from maskatlas.evaluation import evaluate, evaluate_explanations
 
         network, progress = self.network(), progress_wanted(self)
+        others = {str(run): network_of(run, self.device) for run in self.other}
         with distributed.process_group(next(network.parameters()).device):
             data, judged = self.dataset(), None
             if self.explanations:
@@ -61,6 +70,7 @@ class Evaluate(OnData):
                     methods=split_commas(self.methods) or None,
                     attributes=named_attributes(self.attributes, network.attributes) or None,
                     subjects=split_commas(self.subjects) or None,
+                    others=others,
                     seed=self.seed,
                     progress=progress,
                 )
@@ -75,11 +85,26 @@ class Evaluate(OnData):
     def _write(self, text: str, judged: "ExplanationEvaluation | None") -> None:
         from maskatlas.cases import FILE, save_cases
 
+        file = self.run_folder / "evaluation.json"
+        if judged is None and _judges_maps(file):
+            _LOG.warning(
+                "%s: what it said of explanations is replaced by nothing, as they were not judged "
+                "this time; --explanations judges them",
+                file,
+            )
         if judged is not None and judged.cases:
             save_cases(self.run_folder / FILE, judged.cases)
         else:  # what is there was of an earlier evaluation
             (self.run_folder / FILE).unlink(missing_ok=True)
-        write_atomically(self.run_folder / "evaluation.json", f"{text}\n".encode())
+        write_atomically(file, f"{text}\n".encode())
+
+
+def _judges_maps(file: Path) -> bool:
+    """Return whether an evaluation that was written earlier says something of explanations."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["explanations"] is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # not there, or something else
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -100,6 +100,17 @@ def _sensitivity(found: Section) -> list[str]:
     return [f"maximum sensitivity, {_best(found, 'max_sensitivity', min)}"]
 
 
+def _seed_agreement(found: Section) -> list[str]:
+    """Return a line for each other network."""
+    return [
+        f"with {name}, correlation of matched channels {number(other['channel_correlation'])}; "
+        "rank correlation of their importance, "
+        + ", ".join(f"{key} {number(value['mean'])}" for key, value in other["readings"].items())
+        + f"; of maps, {_best_of({m: v['agreement'] for m, v in other['maps'].items()}, max)}"
+        for name, other in found.items()
+    ]
+
+
 def _map_simplicity(found: Section) -> list[str]:
     return [f"Gini index of maps, {_best(found, 'gini', max)}"]
 
@@ -142,6 +153,7 @@ _SUBJECTS: Mapping[str, tuple[str, Callable[[Section], list[str]]]] = {
     "mask_exchange": ("specific, masks", _mask_exchange),
     "randomization": ("sane", _randomization),
     "sensitivity": ("stable", _sensitivity),
+    "seed_agreement": ("stable, seeds", _seed_agreement),
     "map_simplicity": ("simple", _map_simplicity),
     "channel_simplicity": ("simple, channels", _channel_simplicity),
 }

@@ -56,22 +56,31 @@ class OnRun(Talk):
             CheckpointError: The model is damaged.
             ConfigError: The library of its backbone is not installed.
         """
-        from maskatlas.comparison import open_network, system_of
-        from maskatlas.devices import choose_device
-        from maskatlas.model import AttributeNetwork
+        return network_of(self.run_folder, self.device)
 
-        folder, system = self.run_folder / "model", system_of(self.run_folder)
-        if not folder.is_dir():
-            raise RunError(
-                f"{self.run_folder}: no model in it; `maskatlas train` writes one after the first "
-                "epoch, and a system of a comparison that is no network has none"
-            )
-        network = (
-            AttributeNetwork.from_pretrained(folder)
-            if system is None
-            else open_network(system, folder)
+
+def network_of(run: Path, device: str) -> "AttributeNetwork":
+    """Load a run's network onto the device; it may be one that `compare` trained.
+
+    Raises:
+        RunError: The run has no model, or not yet.
+        CheckpointError: The model is damaged.
+        ConfigError: The library of its backbone is not installed.
+    """
+    from maskatlas.comparison import open_network, system_of
+    from maskatlas.devices import choose_device
+    from maskatlas.model import AttributeNetwork
+
+    folder, system = run / "model", system_of(run)
+    if not folder.is_dir():
+        raise RunError(
+            f"{run}: no model in it; `maskatlas train` writes one after the first epoch, and a "
+            "system of a comparison that is no network has none"
         )
-        return network.to(choose_device(self.device))
+    network = (
+        AttributeNetwork.from_pretrained(folder) if system is None else open_network(system, folder)
+    )
+    return network.to(choose_device(device))
 
 
 @dataclass(frozen=True, kw_only=True)

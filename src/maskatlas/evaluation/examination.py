@@ -1,7 +1,7 @@
 """What the judges of explanations are given, and what they give back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +26,9 @@ class Examination:
     seed: int = 0
     progress: bool = False
     """Show progress bars on a terminal."""
+
+    others: Mapping[str, AttributeNetwork] = field(default_factory=dict)
+    """Networks of other seeds that this one is compared with, by name; in eval mode."""
 
     def judged(self) -> Bool[np.ndarray, " attribute"]:
         """Return which attributes are judged: those some image's label of which is given."""

@@ -20,8 +20,8 @@ from maskatlas.evaluation.localization import Localization, localize
 from maskatlas.evaluation.randomization import randomization
 from maskatlas.evaluation.simplicity import channel_simplicity, map_simplicity
 from maskatlas.evaluation.specificity import mask_exchange, specificity
-from maskatlas.evaluation.stability import max_sensitivity
-from maskatlas.explanations import SLOW, caveat, explainers
+from maskatlas.evaluation.stability import check_comparable, max_sensitivity, seed_agreements
+from maskatlas.explanations import SLOW, caveat, explainer_of, explainers
 from maskatlas.inference import labels_for
 from maskatlas.model import AttributeNetwork
 
@@ -40,6 +40,8 @@ class Subject:
     needs_masks: bool = False
     needs_a_fresh_one: bool = False
     """Another network of the same kind is built."""
+    needs_others: bool = False
+    """The network is compared with others."""
 
 
 SUBJECTS: Mapping[str, Subject] = {
@@ -50,6 +52,7 @@ SUBJECTS: Mapping[str, Subject] = {
     "mask_exchange": Subject(mask_exchange, needs_masks=True),
     "randomization": Subject(randomization, needs_a_fresh_one=True),
     "sensitivity": Subject(max_sensitivity),
+    "seed_agreement": Subject(seed_agreements, needs_others=True),
     "map_simplicity": Subject(map_simplicity),
     "channel_simplicity": Subject(channel_simplicity, needs_masks=True),
 }
@@ -88,6 +91,7 @@ def evaluate_explanations(
     methods: Sequence[str] | None = None,
     attributes: Sequence[str] | None = None,
     subjects: Sequence[str] | None = None,
+    others: Mapping[str, AttributeNetwork] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> ExplanationEvaluation:
@@ -101,12 +105,15 @@ def evaluate_explanations(
             (:data:`maskatlas.explanations.SLOW`). The others are compared with the first.
         attributes: Names; None means all. Only these are judged, and counted in the means.
         subjects: Names of :data:`SUBJECTS`; None means all that this data and network allow.
+        others: Networks of other seeds by name, in eval mode, that this one is compared with: are
+            the channels the same, and their importance, and the maps?
         seed: Of all that is drawn: bootstrap weights, changes of pixels, orders, random weights.
         progress: Show progress bars on a terminal.
 
     Raises:
         ConfigError: A method or an attribute that this network does not have, a subject that is
-            not known or that this network does not allow, or none.
+            not known or that this network does not allow, or none. Another network has other
+            attributes, takes images of another size, or lacks a method.
         DataError: No image, or none that has one of the attributes; no attribute in common, or no
             region where they are asked for.
     """
@@ -116,7 +123,12 @@ def evaluate_explanations(
     where = data.path or data.source
     if not len(data):
         raise DataError(f"{where}: no image to judge explanations on")
-    due = _due(network, data, subjects)
+    others = others or {}
+    due = _due(network, data, subjects, others=bool(others))
+    for other in others.values():
+        check_comparable(network, other)
+        for method in chosen:
+            explainer_of(other, method)
     images = PackedImages(data, network.preprocessing, progress=progress)
     labels = labels_for(network, images.data)
     labels[:, ~_asked(network, attributes)] = torch.nan
@@ -125,15 +137,23 @@ def evaluate_explanations(
             f"{where}: none of {len(data)} images has one of the attributes that are judged, and "
             "maps are judged where an attribute is there; give other images or --attributes"
         )
-    given = Examination(network, images, labels, chosen, seed=seed, progress=progress)
+    given = Examination(
+        *(network, images, labels, chosen), seed=seed, progress=progress, others=others
+    )
     return ExplanationEvaluation(chosen, {name: SUBJECTS[name].judge(given) for name in due})
 
 
 def _due(
-    network: AttributeNetwork, data: AttributeDataset, subjects: Sequence[str] | None
+    network: AttributeNetwork,
+    data: AttributeDataset,
+    subjects: Sequence[str] | None,
+    *,
+    others: bool,
 ) -> list[str]:
     """Return the names of what is judged, in the order of :data:`SUBJECTS`."""
-    obstacles = {name: _obstacle(subject, network, data) for name, subject in SUBJECTS.items()}
+    obstacles = {
+        name: _obstacle(subject, network, data, others=others) for name, subject in SUBJECTS.items()
+    }
     if subjects is None:
         if obstacles["localization"] is not None:
             _LOG.warning("%s", obstacles["localization"])
@@ -149,9 +169,14 @@ def _due(
 
 
 def _obstacle(
-    subject: Subject, network: AttributeNetwork, data: AttributeDataset
+    subject: Subject, network: AttributeNetwork, data: AttributeDataset, *, others: bool
 ) -> MaskatlasError | None:
     """Return why this cannot be judged here, if it cannot."""
+    if subject.needs_others and not others:
+        return ConfigError(
+            "subjects: seed_agreement compares with networks of other seeds, and none is given; "
+            "name their runs with --other"
+        )
     if subject.needs_regions and not data.has_regions:
         return DataError(
             f"{data.path or data.source}: where maps point is judged against regions, and this "

@@ -95,6 +95,17 @@ class SeedAgreement:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class SeedAgreements:
+    """What a network has in common with each of several others."""
+
+    others: Mapping[str, SeedAgreement]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``evaluation.json`` has it, by the others' names."""
+        return {name: found.to_json() for name, found in self.others.items()}
+
+
 def max_sensitivity(
     given: Examination, *, limit: int = IMAGES, samples: int = SAMPLES, radius: float = RADIUS
 ) -> Sensitivity:
@@ -136,6 +147,13 @@ def _noisy(
     return torch.cat([image[None], (image + noise).clamp(0, 1)])
 
 
+def seed_agreements(given: Examination) -> SeedAgreements:
+    """Compare the network with each of the others by :func:`seed_agreement`."""
+    return SeedAgreements(
+        {name: seed_agreement(given, other) for name, other in given.others.items()}
+    )
+
+
 def seed_agreement(
     given: Examination,
     other: AttributeNetwork,
@@ -152,10 +170,11 @@ def seed_agreement(
         channel_limit: Most images for channels.
 
     Raises:
-        ConfigError: The networks have other attributes, or take images of another size.
+        ConfigError: The networks have other attributes, or take images of another size, or one has
+            no sub-networks.
     """
     network = given.network
-    _check_comparable(network, other)
+    check_comparable(network, other)
     sample = evenly_spread(len(given.images), channel_limit)
     pairs = feature_pairs(network, other, given.images, sample)
     table = channel_correlation(pairs, network.channels, other.channels)
@@ -193,7 +212,13 @@ def _map_agreement(given: Examination, other: Examination, limit: int) -> MapMea
     return tally.measured()
 
 
-def _check_comparable(first: AttributeNetwork, second: AttributeNetwork) -> None:
+def check_comparable(first: AttributeNetwork, second: AttributeNetwork) -> None:
+    """Raise ConfigError unless the channels of two networks can be matched on the same images."""
+    if first.subnetworks is None or second.subnetworks is None:
+        raise ConfigError(
+            "seed agreement: expected two networks with sub-networks, as masks are compared; train "
+            "both with model.subnetworks = true"
+        )
     if first.attributes != second.attributes:
         raise ConfigError(
             f"seed agreement: expected two networks of the same attributes, found "

@@ -109,6 +109,8 @@ class JudgedFacts:
     """What a channel's removal was seen to change."""
     readings: tuple[tuple[str, tuple[float, ...]], ...]
     """Agreement of each reading of importance with each of these drops."""
+    seed_columns: tuple[tuple[str, ...], tuple[str, ...]]
+    """Readings of importance, and methods, by which it is compared with networks of other seeds."""
 
 
 def judged_facts(judgements: Judgements | None) -> JudgedFacts | None:
@@ -135,6 +137,7 @@ def judged_facts(judgements: Judgements | None) -> JudgedFacts | None:
         exact=channels is not None and channels.completeness_error <= EXACT,
         drops=drops,
         readings=readings,
+        seed_columns=_seed_columns(judgements),
     )
 
 
@@ -192,6 +195,20 @@ def _layers(found: Randomization | None) -> tuple[tuple[str, tuple[Left | None, 
         (layer, tuple(row.get(method) for method in found.methods))
         for layer, row in by_layer.items()
     )
+
+
+def _seed_columns(judgements: Judgements) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the readings and the methods that all other networks were compared by."""
+    others = list((judgements.seed_agreement or {}).values())
+    if not others:
+        return (), ()
+    readings = [r for r in others[0].readings if all(r in other.readings for other in others)]
+    methods = [
+        method
+        for method in others[0].methods
+        if all("agreement" in other.methods.get(method, {}) for other in others)
+    ]
+    return tuple(readings), tuple(methods)
 
 
 def _readings(

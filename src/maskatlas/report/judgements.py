@@ -114,6 +114,17 @@ class Randomization:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedAgreement:
+    """What the network has in common with one of another seed, once channels are matched."""
+
+    channels: float
+    """Mean correlation of the features of matched channels."""
+    readings: Mapping[str, float]
+    """Mean rank correlation over channels of an attribute's importance, by reading."""
+    methods: Methods
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelSimplicity:
     """How few channels serve an attribute, and which serve none or do the same."""
 
@@ -136,6 +147,8 @@ class Judgements:
     mask_exchange: MaskExchange | None
     randomization: Randomization | None
     sensitivity: MapMeasures | None
+    seed_agreement: Mapping[str, SeedAgreement] | None
+    """By the other network's name."""
     map_simplicity: MapMeasures | None
     channel_simplicity: ChannelSimplicity | None
 
@@ -160,6 +173,7 @@ def read_judgements(explanations: Table, place: str) -> Judgements | None:
         mask_exchange=section("mask_exchange", _mask_exchange),
         randomization=section("randomization", _randomization),
         sensitivity=section("sensitivity", _map_measures),
+        seed_agreement=section("seed_agreement", _seed_agreements),
         map_simplicity=section("map_simplicity", _map_measures),
         channel_simplicity=section("channel_simplicity", _channel_simplicity),
     )
@@ -273,6 +287,20 @@ def _stages(found: Sequence[object], place: str) -> tuple[Stage, ...]:
         )
         for stage in stages
     )
+
+
+def _seed_agreements(found: Table, place: str) -> dict[str, SeedAgreement]:
+    agreements = {}
+    for name in found:
+        inside = f"{place}.{name}"
+        other = table_of(found[name], inside)
+        spreads = _spreads(other, "readings", inside)
+        agreements[name] = SeedAgreement(
+            channels=number_of(other, "channel_correlation", inside),
+            readings={reading: spread.mean for reading, spread in spreads.items()},
+            methods=methods_of({"methods": other.get("maps")}, inside),
+        )
+    return agreements
 
 
 def _channel_simplicity(found: Table, place: str) -> ChannelSimplicity:
