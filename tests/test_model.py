@@ -107,7 +107,7 @@ def test_unknown_names_and_ids_are_told_with_what_is_near(part: str) -> None:
     network = make_network(5)
     features = network(draw_images(1)).features
     ask = getattr(network, part)
-    with pytest.raises(ConfigError, match=r"'Smilling'.*it has Smiling"):
+    with pytest.raises(ConfigError, match=r"'Smilling'.*did you mean Smiling\?"):
         ask(features, ["Smilling"])
     with pytest.raises(ConfigError, match="it has Smiling, Male, Wearing_Hat, Eyeglasses, Young"):
         ask(features, ["zzz"])

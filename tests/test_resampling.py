@@ -10,7 +10,6 @@ from maskatlas.resampling import (
     half_weights,
     mean_interval,
     percentile_interval,
-    permutation_p,
     poisson_weights,
     resampling_units,
 )
@@ -143,13 +142,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(people):
     # as if each image were drawn alone, the interval is too narrow
     alone = [mean_interval(draw.ravel(), replicates=200) for draw in draws]
     assert np.mean([low <= 0 <= high for _, low, high in alone]) < 0.8
-
-
-def test_permutation_p_counts_what_was_observed():
-    null = np.array([[0.1, 0.3], [-0.5, 0.1], [0.2, -0.2]])
-    found = permutation_p(np.array([-0.2, 0.9]), null)
-    np.testing.assert_allclose(found, [3 / 4, 1 / 4])
-    assert np.isnan(permutation_p(np.array([np.nan]), null[:, :1])).all()
 
 
 @settings(max_examples=100, deadline=None)

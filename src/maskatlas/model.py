@@ -258,9 +258,10 @@ class AttributeNetwork(nn.Module):
         for name in attributes:
             if name not in self.attributes:
                 near = difflib.get_close_matches(name, self.attributes, n=3, cutoff=0.4)
-                known = ", ".join(near or self.attributes)
+                hint = f"did you mean {', '.join(near)}?" if near else "it has "
+                known = "" if near else ", ".join(self.attributes)
                 raise ConfigError(
-                    f"attribute {name!r}: the network does not know it; it has {known}"
+                    f"attribute {name!r}: the network does not know it; {hint}{known}"
                 )
         return [self.attributes.index(name) for name in attributes]
 

@@ -6,7 +6,7 @@ functions of sums over images, so one matrix product with the weights of a batch
 the images are passed over once, whatever the number of draws. Draw 0 is the data as they are.
 
 Memory: 8 bytes for each draw and each of about K C + K C + C^2 / 2 + 8 K^2 sums, whatever the
-number of images; 53 MB for 40 attributes, 128 channels and the usual 221 draws. Images are added
+number of images; 54 MB for 40 attributes, 128 channels and the usual 221 draws. Images are added
 128 at a time, each of which takes as many bytes as one draw for as long.
 
 **Which statistics.** Those of :mod:`maskatlas.statistics`, and ``following[k, l]``, whether the

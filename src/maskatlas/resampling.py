@@ -191,22 +191,6 @@ def mean_interval(
     return mean, float(low), float(high)
 
 
-def permutation_p(
-    observed: Float[np.ndarray, "..."], null: Float[np.ndarray, "permutation ..."]
-) -> Float[np.ndarray, "..."]:
-    """Return the two-sided p-value: the share of permutations at least as far from 0.
-
-    What was observed counts as one of them (Phipson and Smyth 2010), so that no p is 0.
-
-    Args:
-        observed: The statistic; NaN where undefined, and then so is its p.
-        null: The statistic after each permutation.
-    """
-    # what is equal but for rounding counts as equal
-    reached = np.abs(null) >= np.abs(observed) * (1 - 1e-12)
-    return np.where(np.isnan(observed), np.nan, (1 + reached.sum(0)) / (1 + len(null)))
-
-
 def benjamini_hochberg(p_values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Return q-values: the smallest false-discovery rate at which each would be named.
 

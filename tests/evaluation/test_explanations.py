@@ -32,6 +32,8 @@ def test_all_methods_are_judged_on_every_subject_but_those_that_take_long() -> N
 def test_methods_are_those_asked_for_in_that_order() -> None:
     assert chosen_methods(NETWORK, ["all"]) == METHODS
     assert chosen_methods(NETWORK, ["mask", "centre", "mask"]) == ("mask", "centre")
+    rest = tuple(name for name in METHODS if name != "mask")
+    assert chosen_methods(NETWORK, ["mask", "all"]) == ("mask", *rest)
     plain = make_network(2, subnetworks=False)
     assert chosen_methods(plain, None)[:4] == (
         *("contribution", "contribution-centred", "contribution-traced", "grad-cam"),

@@ -85,7 +85,9 @@ def summary(curve: "ShortcutCurve") -> str:
     ]
     for point in curve.points:
         pair = point.pair
-        named = "-" if pair is None else f"{pair.place or 'no'} of {pair.suspected}"
+        named = "-" if pair is None else f"{pair.place or 'not'} of {pair.suspected}"
+        if pair is not None and not pair.suspected:
+            named = "none"
         shares = [f"{moved.share.mean:.3f}" for moved in point.methods]
         accuracy = f"{point.counter_accuracy:.3f}"
         lines.append(_line(f"{point.probability:g}", accuracy, named, shares, widths))

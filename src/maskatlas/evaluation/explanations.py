@@ -100,7 +100,7 @@ def evaluate_explanations(
     Args:
         network: In eval mode.
         data: Images with labels; with regions, if it shall be said where maps point.
-        methods: Names that :func:`maskatlas.explain` knows for this network, ``all`` for every one.
+        methods: Names that :func:`maskatlas.explain` knows for this network, ``all`` for the rest.
             None means all but those that take many passes for one map
             (:data:`maskatlas.explanations.SLOW`). The others are compared with the first.
         attributes: Names; None means all. Only these are judged, and counted in the means.
@@ -212,8 +212,7 @@ def chosen_methods(network: AttributeNetwork, methods: Sequence[str] | None) -> 
     known = explainers(network)
     if methods is None:
         return tuple(name for name in known if name not in SLOW)
-    if list(methods) == [ALL]:
-        return tuple(known)
+    methods = [m for name in methods for m in (known if name == ALL else [name])]
     if unknown := [name for name in methods if name not in known]:
         raise ConfigError(
             f"methods: expected some of {', '.join(known)}, or {ALL}; found {unknown[0]!r}"
