@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import PIL.Image
+
 from command_line import TINY, call
 
 PAIR = ("--attribute", "Smiling", "--source", "Wearing_Hat")
@@ -17,6 +19,9 @@ def test_a_trial_from_end_to_end(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "shortcuts.json").read_text())
     assert [point["probability"] for point in told["points"]] == [0, 0.9]
     assert f"{told['moved']['mask']:+.3f}" in lines[-1]
+    with PIL.Image.open(tmp_path / "shortcuts.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width == 1400
 
 
 def test_what_cannot_be_done_is_an_error_of_one_line(tmp_path: Path) -> None:

@@ -68,3 +68,9 @@ def test_a_table_of_any_size_is_drawn(count, width):
 def test_the_scale_ends_at_a_round_number(largest, end):
     figure = mask_exchange(["a", "b"], np.array([[0.0, largest], [0.0, 0.0]]))
     assert figure.axes[-1].get_xlim() == pytest.approx((-end, end))
+
+
+def test_values_stand_where_they_are_said_to() -> None:
+    figure = share_curves({"a": {"f": [0.1, math.nan, 0.3]}}, along="p", at=[0, 0.5, 0.95])
+    lines = [line.get_xydata().tolist() for line in figure.axes[0].get_lines()]
+    assert [[0, 0.1], [0.95, 0.3]] in lines

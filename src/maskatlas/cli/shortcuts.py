@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import tyro
 
 from maskatlas.cli import Talk
-from maskatlas.cli.runs import progress_wanted
+from maskatlas.cli.runs import is_first_process, progress_wanted
 from maskatlas.cli.settings import parse_with_settings, split_commas, with_split_commas
 from maskatlas.config import PRESETS, Config
 from maskatlas.errors import ConfigError
@@ -30,7 +30,7 @@ class Shortcuts(Talk):
     """
 
     out: Path = Path("runs/shortcuts")
-    """Folder for the runs and shortcuts.json."""
+    """Folder for the runs, shortcuts.json, and its picture, shortcuts.png."""
     attribute: str = ""
     """The attribute that copies; Smiling by default."""
     source: str = ""
@@ -68,9 +68,34 @@ class Shortcuts(Talk):
         except Interrupted as interrupted:
             print(f"maskatlas shortcuts: {interrupted}", file=sys.stderr)  # noqa: T201
             return interrupted.exit_code
+        if is_first_process():
+            _draw(curve, self.out / "shortcuts.png")
         text = json.dumps(curve.to_json(), indent=2, allow_nan=False)
         print(text if self.json else summary(curve))  # noqa: T201
         return 0
+
+
+def _draw(curve: "ShortcutCurve", file: Path) -> None:
+    """Write a picture: what each method's maps say, and what the network says, by probability."""
+    from maskatlas.explanations import FLOORS
+    from maskatlas.figures import encoded, share_curves, shown
+    from maskatlas.files import write_atomically
+
+    first = curve.points[0]
+    attribute, source = shown(first.attribute), shown(first.source)
+    panels = {
+        f"share of the map at {source}": {m: v.tolist() for m, v in curve.shares.items()},
+        f"right where {attribute} and {source} differ": {
+            "accuracy of the network": curve.counter_accuracy.tolist()
+        },
+    }
+    figure = share_curves(
+        panels,
+        along=f"probability that {attribute} copies {source}",
+        at=curve.probabilities.tolist(),
+        faint=tuple(FLOORS),
+    )
+    write_atomically(file, encoded(figure, "png"))
 
 
 def summary(curve: "ShortcutCurve") -> str:

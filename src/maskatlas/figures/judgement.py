@@ -32,6 +32,7 @@ def share_curves(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     along: str,
+    at: Sequence[float] | None = None,
     faint: Collection[str] = (),
     theme: Theme = LIGHT,
     width: float = WIDE,
@@ -42,6 +43,7 @@ def share_curves(
         panels: By title, the values of each series after every share, from none to all; what is
             not finite is left out.
         along: What the shares are of.
+        at: Where each value stands; None: at equal shares, from 0 to 100 %.
         faint: Series that only stand for what chance does.
         theme: Colours of the page.
         width: In inches; below 5 the panels stand one below the other.
@@ -64,8 +66,8 @@ def share_curves(
             axes.set_xlabel(along, fontsize=SMALL, labelpad=1)
             axes.grid(visible=True)
             for name, values in series.items():
-                _line(axes, name, values, looks[name])
-        handles = {name: _line(axes, name, (), looks[name]) for name in names}
+                _line(axes, name, _shares(len(values)) if at is None else at, values, looks[name])
+        handles = {name: _line(axes, name, (), (), looks[name]) for name in names}
         figure.legend(
             handles.values(), [shown(name) for name in handles], loc="lower left", ncols=columns,
             bbox_to_anchor=(0, 0), labelspacing=0.3, handlelength=1.8, handletextpad=0.5,
@@ -86,13 +88,20 @@ def _looks(
     return looks
 
 
-def _line(axes: Axes, name: str, values: Sequence[float], look: tuple[str, str]) -> Line2D:
-    """Draw one series, with a number of percent for each of its values."""
-    heights = np.array(values, dtype=float)
-    shares = np.linspace(0, 100, len(heights)) if len(heights) > 1 else np.zeros(len(heights))
+def _shares(count: int) -> Sequence[float]:
+    """Return a number of percent for each of so many values."""
+    found: list[float] = np.linspace(0, 100, count).tolist()
+    return found
+
+
+def _line(
+    axes: Axes, name: str, at: Sequence[float], values: Sequence[float], look: tuple[str, str]
+) -> Line2D:
+    """Draw one series."""
+    places, heights = np.array(at, dtype=float), np.array(values, dtype=float)
     there = np.isfinite(heights)
     colour, dashes = look
-    (line,) = axes.plot(shares[there], heights[there], color=colour, linestyle=dashes, label=name)
+    (line,) = axes.plot(places[there], heights[there], color=colour, linestyle=dashes, label=name)
     return line
 
 
