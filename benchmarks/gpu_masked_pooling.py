@@ -39,8 +39,8 @@ def line(row: Row, least: float | None) -> str:
     over = "" if least is None else f"{row.timing.median / least:8.1f} x floor"
     peak = "" if row.peak is None else f"{row.peak / 2**20:10.0f} MiB"
     ratios = "".join(f"  {ratio:6.2f} x {name}" for name, ratio in row.ratios.items())
-    error = max(row.form.errors.values())
-    return f"  {row.form.name:28}{1e3 * row.timing.median:9.3f} ms{over}{peak}  {error:.1e}{ratios}"
+    error = f"  {row.form.largest_error:.1e}" if row.form.errors else ""
+    return f"  {row.form.name:28}{1e3 * row.timing.median:9.3f} ms{over}{peak}{error}{ratios}"
 
 
 def main() -> int:

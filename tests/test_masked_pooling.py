@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskatlas.masked_pooling import MaskedPool, cpu, masked_pool
+from maskatlas.masked_pooling import MaskedPool, cpu, masked_loss, masked_pool
 from reference.masked_pooling import masked_pool as slow_masked_pool
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}
@@ -147,9 +147,9 @@ def test_any_memory_layout(dtype: torch.dtype) -> None:
         )
         for a, b in zip(found, expected, strict=True):
             assert distance(a, b) < TOLERANCE[dtype]
-    inputs = [of_features(features), weight.mT.contiguous().mT, bias, of_guides(guides)]
-    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-    assert_like_the_slow_twin(inputs, 1.0, TOLERANCE[dtype])
+        inputs = [of_features(features), weight.mT.contiguous().mT, bias, of_guides(guides)]
+        inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+        assert_like_the_slow_twin(inputs, 1.0, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("size", [(6, 1), (1, 6), (1, 1)])
@@ -258,3 +258,19 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         plain(features[0], weight, bias, guides)
     with pytest.raises(ValueError, match="no position to average over"):
         plain(features[:, :, :0], weight, bias, guides[:, :, :0])
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "mask_features", "labels", "head_weight"])
+def test_what_lies_on_another_device_is_told(name: str) -> None:
+    features, weight, bias, guides = draw(2, 3, 4, (5, 5), 6, torch.float32)
+    given = {"weight": weight, "bias": bias, "mask_features": guides}
+    head = {
+        "head_weight": torch.zeros(3, 4),
+        "head_bias": torch.zeros(3),
+        "labels": torch.zeros(2, 3),
+    }
+    elsewhere = {
+        key: tensor.to("meta") if key == name else tensor for key, tensor in (given | head).items()
+    }
+    with pytest.raises(ValueError, match=f"{name} must be on cpu, .* found meta; move it"):
+        masked_loss(features, **elsewhere)

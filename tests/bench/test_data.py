@@ -9,7 +9,7 @@ from maskatlas.images import Preprocessing
 from maskatlas.sources import open_dataset
 
 TINY = Data(
-    batch=4, faces=2, limit=7, side=40, size=32, workers=(0,), repeats=1, device="cpu"
+    batch=4, faces=2, limit=7, side=40, size=32, workers=(0,), repeats=1
 )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def test_every_form_is_measured_at_every_size_and_agrees(precision, rank):
             assert len(row.timing.seconds) == 2
             if row.form.name == ALONE:
                 continue
-            assert len(row.form.errors) == 6 if rank else 5
+            assert len(row.form.errors) == (6 if rank else 5)
             assert 0 < max(row.form.errors.values()) < (1e-5 if precision == "float32" else 0.03)
         assert all(row.agrees for row in case.rows[:3])
         assert set(case.rows[0].ratios) == {"loop", "convolution"}

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -117,3 +118,11 @@ def test_what_takes_long_runs_once():
 )
 def test_numbers_have_three_digits(number, told):
     assert short(number) == told
+
+
+def test_an_error_that_is_no_number_is_the_largest_and_null_in_json() -> None:
+    form = Form("ours", None, errors={"a": 1e-7, "b": math.nan}, tolerance=1e-5)
+    assert math.isnan(form.largest_error)
+    row = Row(form, 1)
+    assert row.agrees is False
+    assert row.to_json()["relative_errors"] == {"a": 1e-7, "b": None}

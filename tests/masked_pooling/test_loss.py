@@ -242,3 +242,19 @@ def test_the_number_of_threads_changes_no_bit(
     for threads in (2, 3):
         for one, other in zip(alone, everything(threads), strict=True):
             assert torch.equal(one, other)
+
+
+def test_a_label_counts_as_there_where_it_is_1_in_loss_and_gradient_alike() -> None:
+    tensors, labels = draw(3, 2, 4, (4, 4))
+    labels = torch.tensor([[0.3, 1.0], [-1.0, 2.0], [0.0, torch.nan]])
+    tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+    found = masked_loss(*tensors, labels)
+    clean = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, torch.nan]])
+    expected = masked_loss(*tensors, clean)
+    torch.testing.assert_close(found.loss, expected.loss)
+    for mine, theirs in zip(
+        torch.autograd.grad(found.loss, tensors),
+        torch.autograd.grad(expected.loss, tensors),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)

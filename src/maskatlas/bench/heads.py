@@ -248,7 +248,7 @@ def _checked(name: str, call: Callable[[], Results], truth: Truth, tolerance: fl
         said = str(error).strip().splitlines()[0]
         return Form(name, None, baseline, note=f"does not compile: {said}")
     norms = [
-        ((found - true).norm() / true.norm()).item()
+        0.0 if torch.equal(found, true) else ((found - true).norm() / true.norm()).item()
         for found, true in zip(results, truth.results, strict=True)
     ]
     errors = dict(zip(NAMES, norms, strict=False))  # the last is there with mask features only

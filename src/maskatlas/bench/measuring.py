@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from maskatlas.memory import held_from_now, peak
@@ -100,11 +101,12 @@ def wall_clock(device: torch.device) -> Clock:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let PyTorch compute on so many threads inside; None leaves it as it is."""
+    """Let PyTorch and NumPy compute on so many threads inside; None leaves it as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
-        yield
+        with threadpool_limits(count, "blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

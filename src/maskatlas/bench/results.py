@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from maskatlas.bench.measuring import Call, Clock, Timing, interleaved, once
+from maskatlas.metrics import or_none
 
 Facts = Mapping[str, int | str | None]
 
@@ -27,6 +29,11 @@ class Form(NamedTuple):
     """How far they may be; None where that is not ours to say."""
     images: int | None = None
     """Of a call, where not all forms take the same number."""
+
+    @property
+    def largest_error(self) -> float:
+        """The largest of the errors; NaN if one is."""
+        return float(np.max([*self.errors.values()]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Row:
             "images_per_second": timing and self.images / timing.median,
             "peak_bytes": self.peak,
             "times_as_fast_as": dict(self.ratios),
-            "relative_errors": dict(self.form.errors),
+            "relative_errors": {name: or_none(x) for name, x in self.form.errors.items()},
             "tolerance": self.form.tolerance,
             "agrees": self.agrees,
             "note": self.form.note,
@@ -116,7 +123,7 @@ def _cells(row: Row, baselines: Sequence[str]) -> list[str]:
         short(1e3 * timing.spread) if timing and len(timing.seconds) > 1 else "",
         short(row.images / timing.median) if timing else "",
         "" if row.peak is None else short(row.peak / 2**20),
-        f"{max(row.form.errors.values()):.1e}" if row.form.errors else "",
+        f"{row.form.largest_error:.1e}" if row.form.errors else "",
         *(f"{row.ratios[name]:.2f}" if name in row.ratios else "" for name in baselines),
     ]
 

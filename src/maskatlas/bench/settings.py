@@ -9,6 +9,7 @@ from maskatlas.schema import Check, Section
 PositiveList = Annotated[
     tuple[Positive, ...], Check("one number or more, each once", lambda n: 0 < len(n) == len({*n}))
 ]
+Threads = Annotated[int, Check("a whole number from 1 to 1024", lambda n: 1 <= n <= 1024)]
 Workers = Annotated[
     tuple[Annotated[int, Check("a whole number from 0 to 64", lambda n: 0 <= n <= 64)], ...],
     Check("one number or more, each once", lambda n: 0 < len(n) == len({*n})),
@@ -21,16 +22,22 @@ class Measuring(Section):
 
     repeats: Positive = 7
     """How often each is timed; medians are reported."""
-    threads: Positive | None = None
+    threads: Threads | None = None
     """Threads of PyTorch; by default as many as it takes itself."""
-    device: Device = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
     seed: Seed = 0
     """Of everything that is drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heads(Measuring):
+class Computing(Measuring):
+    """What every subject has that computes something with images."""
+
+    device: Device = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads(Computing):
     """Masked pooling, forward and backward."""
 
     batch: Positive = 16
@@ -52,7 +59,7 @@ class Heads(Measuring):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Train(Measuring):
+class Train(Computing):
     """Whole training steps."""
 
     preset: Preset = "celeba-64"
@@ -72,7 +79,7 @@ class Train(Measuring):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(Measuring):
+class Explain(Computing):
     """All masks and all contributions of an image."""
 
     preset: Preset = "celeba-64"
@@ -84,7 +91,7 @@ class Explain(Measuring):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Analyze(Measuring):
+class Analyze(Computing):
     """The pass over a dataset that draws an atlas."""
 
     repeats: Positive = 3

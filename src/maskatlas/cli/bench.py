@@ -56,8 +56,10 @@ class Subject(Talk):
         from maskatlas.bench.measuring import threads
         from maskatlas.devices import choose_device
 
+        if self.out is not None:  # that it can be written is seen before anything is measured
+            self.out.mkdir(parents=True, exist_ok=True)
         with threads(self.settings.threads):
-            machine = Machine.at_hand(choose_device(self.settings.device))
+            machine = Machine.at_hand(choose_device(getattr(self.settings, "device", "cpu")))
             self._print(machine.text())
             cases = []
             for case in self.cases():
@@ -73,14 +75,14 @@ class Subject(Talk):
             "cases": [case.to_json() for case in cases],
             "growth": [growth.to_json() for growth in growths],
         }
-        self._save(result, growths)
         wrong = [row for case in cases for row in case.rows if row.agrees is False]
         for row in wrong:
             _LOG.error(
                 "%s: its results differ from the truth by %.1e, expected at most %.0e; please "
                 "report this with the output above",
-                *(row.form.name, max(row.form.errors.values()), row.form.tolerance),
+                *(row.form.name, row.form.largest_error, row.form.tolerance),
             )
+        self._save(result, growths)
         return int(bool(wrong))
 
     def _print(self, text: str) -> None:

@@ -138,7 +138,18 @@ def masked_loss(
     return MaskedLoss(loss / len(labels), *found)
 
 
+def _check_devices(features: Tensor, **others: Tensor) -> None:
+    """Raise ValueError unless all lie where the features do: compiled code follows addresses."""
+    for name, tensor in others.items():
+        if tensor.device != features.device:
+            raise ValueError(
+                f"masked_pool: {name} must be on {features.device}, as features are, found "
+                f"{tensor.device}; move it there"
+            )
+
+
 def _check_shapes(features: Tensor, weight: Tensor, bias: Tensor, mask_features: Tensor) -> None:
+    _check_devices(features, weight=weight, bias=bias, mask_features=mask_features)
     for name, tensor, axes in (
         ("features", features, "batch channel height width"),
         ("weight", weight, "attribute channel guide"),
@@ -172,6 +183,7 @@ def _check_shapes(features: Tensor, weight: Tensor, bias: Tensor, mask_features:
 def _check_head(
     features: Tensor, bias: Tensor, head_weight: Tensor, head_bias: Tensor, labels: Tensor
 ) -> None:
+    _check_devices(features, head_weight=head_weight, head_bias=head_bias, labels=labels)
     attributes = len(bias)
     for name, tensor, expected, remedy in (
         ("head_weight", head_weight, tuple(bias.shape), "bias"),

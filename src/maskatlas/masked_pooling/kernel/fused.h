@@ -23,7 +23,7 @@ static double dot_product(const float *a, const float *b, int64_t count) {
 
 /* The gradient of one image's loss by its logit; an unknown label counts nowhere. */
 static double slope_of_logit(const struct Problem *problem, double logit, double label) {
-    return isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - label);
+    return isnan(label) ? 0 : problem->binary * (1 / (1 + exp(-logit)) - (label == 1));
 }
 
 /* -log sigmoid(z) where the label is 1 and -log sigmoid(-z) where it is 0, no digit lost. */
