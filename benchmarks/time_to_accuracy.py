@@ -82,9 +82,12 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.89)
     parser.add_argument("--epochs", type=int, default=4, help="length of the schedule")
     parser.add_argument("--every", type=int, default=50, help="steps between two scorings")
-    parser.add_argument("--networks", nargs="+", default=["preset", "full", "loop"])
+    known = ["preset", "full", "loop"]
+    parser.add_argument("--networks", nargs="+", choices=known, default=known)
     parser.add_argument("--whole", action="store_true", help="train on after the target")
     given = parser.parse_args()
+    if given.every < 1:
+        parser.error(f"--every: expected at least 1 step, found {given.every}")
     taken = {}
     for network in given.networks:
         config = configured(network, given.data, given.epochs)
