@@ -89,7 +89,7 @@ def test_only_the_attributes_that_are_asked_for(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--attributes", "Smilling"), "it has Smiling"),
+        (("--attributes", "Smilling"), "did you mean Smiling"),
         (("--top", "0"), "top: expected at least 1"),
         (("--limit", "0"), "--limit: expected at least 1 image"),
     ],

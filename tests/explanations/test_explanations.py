@@ -124,7 +124,7 @@ def test_what_is_not_known_is_told_with_what_is_near() -> None:
         explain(NETWORK, images, "contributions")
     with pytest.raises(ConfigError, match=r"expected one of contribution, mask.*, found 'zzz'$"):
         explain(NETWORK, images, "zzz")
-    with pytest.raises(ConfigError, match="it has Smiling"):
+    with pytest.raises(ConfigError, match="did you mean Smiling"):
         explain(NETWORK, images, attributes=["Smilling"])
     with pytest.raises(ConfigError, match="at least one name"):
         explain(NETWORK, images, attributes=[])

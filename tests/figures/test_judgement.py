@@ -71,6 +71,6 @@ def test_the_scale_ends_at_a_round_number(largest, end):
 
 
 def test_values_stand_where_they_are_said_to() -> None:
-    figure = share_curves({"a": {"f": [0.1, math.nan, 0.3]}}, along="p", at=[0, 0.5, 0.95])
+    figure = share_curves({"a": {"f": [0.1, math.nan, 0.3]}}, along="p", at=[0.0, 0.5, 0.95])
     lines = [line.get_xydata().tolist() for line in figure.axes[0].get_lines()]
     assert [[0, 0.1], [0.95, 0.3]] in lines

@@ -4,6 +4,7 @@ Each is asked for a map of every attribute. torchcam takes one forward pass and 
 attribute, Captum a forward pass and a gradient for each, as their documentation shows it.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -128,7 +129,7 @@ def _torchcam(networks: dict[str, AttributeNetwork], images: Tensor) -> list[For
         return _absent(networks, "torchcam", error)
     found = []
     for name, network in networks.items():
-        model = Scores(network)
+        model = Scores(copy.deepcopy(network))  # of its own: its hooks stay
         method = GradCAM(model, target_layer="network.extractor")
         found.append(_theirs(name, "torchcam", partial(torchcam_maps, method, model, images)))
     return found
