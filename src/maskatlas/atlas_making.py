@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from maskatlas import distributed
@@ -115,19 +116,21 @@ def _summarise(
     weight = network.subnetworks.weight.detach()
     scores = torch.zeros((len(sample), len(network.attributes)), dtype=torch.float64)
     place = torch.full((len(images),), -1).scatter(0, sample, torch.arange(len(sample)))
-    for batch, output in passes(network, images, title=title):
-        assert output.pooled is not None
-        assert output.mask_mean is not None
-        seen = (
-            output.mask_mean.cpu().numpy(),
-            (output.pooled * weight).cpu().numpy(),
-            labels[batch.indices].numpy(),
-        )
-        statistics.update(*seen)
-        places = place[batch.indices]
-        scores[places[places >= 0]] = output.scores[places >= 0].to("cpu", torch.float64)
-        if sums is not None:
-            sums.update(*seen, units[batch.indices.numpy()])
+    # threads that NumPy's products leave waiting would take the cores from PyTorch's
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+        for batch, output in passes(network, images, title=title):
+            assert output.pooled is not None
+            assert output.mask_mean is not None
+            seen = (
+                output.mask_mean.cpu().numpy(),
+                (output.pooled * weight).cpu().numpy(),
+                labels[batch.indices].numpy(),
+            )
+            statistics.update(*seen)
+            places = place[batch.indices]
+            scores[places[places >= 0]] = output.scores[places >= 0].to("cpu", torch.float64)
+            if sums is not None:
+                sums.update(*seen, units[batch.indices.numpy()])
     whole = MaskStatistics(len(network.attributes), network.channels)
     for part in distributed.gather(statistics.to_arrays()):
         whole.merge(MaskStatistics.from_arrays(part))
