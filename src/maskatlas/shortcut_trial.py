@@ -62,13 +62,9 @@ def shortcut_trial(
 
     Raises:
         ConfigError: Other data than rendered faces, a pair that they do not have, no two
-            probabilities, no seed, or a network without sub-networks.
+            probabilities, no seed, an unknown method, or a network without sub-networks.
     """
-    _check(settings, pair, probabilities, seeds)
-    if unknown := [name for name in methods or () if name not in (*METHODS, ALL)]:
-        raise ConfigError(
-            f"methods: expected some of {', '.join(METHODS)}, or {ALL}; found {unknown[0]!r}"
-        )
+    _check(settings, pair, probabilities, seeds, methods or ())
     points = []
     for probability in sorted(set(probabilities)):
         for seed in dict.fromkeys(seeds):
@@ -87,7 +83,11 @@ def shortcut_trial(
 
 
 def _check(
-    settings: Config, pair: tuple[str, str], probabilities: Sequence[float], seeds: Sequence[int]
+    settings: Config,
+    pair: tuple[str, str],
+    probabilities: Sequence[float],
+    seeds: Sequence[int],
+    methods: Sequence[str],
 ) -> None:
     if settings.data.path != "faces":
         raise ConfigError(
@@ -106,6 +106,10 @@ def _check(
         )
     if not seeds:
         raise ConfigError("seeds: expected at least one, found none; give for example 0")
+    if unknown := [name for name in methods if name not in (*METHODS, ALL)]:
+        raise ConfigError(
+            f"methods: expected some of {', '.join(METHODS)}, or {ALL}; found {unknown[0]!r}"
+        )
     if not settings.model.subnetworks:
         raise ConfigError("model.subnetworks: expected true, as an atlas needs masks; found false")
 

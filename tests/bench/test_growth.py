@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from maskatlas.bench.growth import FORMS, Growth, Place, axes, growth
 from maskatlas.bench.measuring import Timing
@@ -48,3 +49,4 @@ def test_growth_is_measured_along_every_axis():
         assert list(plain["median_seconds"]) == list(FORMS)
         assert len(plain["places"]) == len(plain["values"]) > 1
         assert all(len(row) == len(plain["values"]) for row in plain["median_seconds"].values())
+    assert torch.is_grad_enabled()

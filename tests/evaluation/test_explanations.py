@@ -123,6 +123,12 @@ def test_networks_of_other_seeds_are_compared_with_where_they_are_given() -> Non
     assert found["itself"]["channel_correlation"] == pytest.approx(1)
     assert found["itself"]["maps"]["mask"]["agreement"]["mean"] == pytest.approx(1)
     assert found["b"]["channel_correlation"] < 1
+    one = evaluate_explanations(NETWORK, data, others=others, attributes=["Male"], **asked)
+    for value in one.to_json()["seed_agreement"]["b"]["readings"].values():
+        assert value["attributes"]["Smiling"] is None
+        assert value["mean"] == value["attributes"]["Male"]
+    with pytest.raises(ConfigError, match="add it, or leave --other out"):
+        evaluate_explanations(NETWORK, data, others=others, subjects=["map_simplicity"])
     with pytest.raises(ConfigError, match="none is given; name their runs with --other"):
         evaluate_explanations(NETWORK, data, **asked)
     for other, told in (

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_the_page_tells_every_subject(tmp_path: Path, dots: None) -> None:
         *("0.71</td>", "0.62</td>", "0.83</td>", "0.57</td>"),
     ):
         assert words in section
+
+
+def test_a_reading_that_loses_less_than_random_is_called_higher(tmp_path: Path, dots: None) -> None:
+    folder = make_run(tmp_path, attributes=names(3), channels=8, examples=0, judged=True)
+    file = folder / "evaluation.json"
+    written = json.loads(file.read_text())
+    removal = written["explanations"]["channel_faithfulness"]["removal"]
+    removal["mask"]["logit_area"] |= {"mean": -0.1, "low": -0.25, "high": 0.05}
+    file.write_text(json.dumps(written))
+    assert "is <b>higher</b> by 0.10 logits on average (−0.05 to 0.25)" in section_of(folder)
 
 
 def test_what_was_not_judged_is_absent(tmp_path: Path, dots: None) -> None:

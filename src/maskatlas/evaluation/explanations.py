@@ -165,6 +165,11 @@ def _due(
             raise ConfigError(f"subjects: expected some of {', '.join(SUBJECTS)}; found {name!r}")
         if (obstacle := obstacles[name]) is not None:
             raise obstacle
+    if others and "seed_agreement" not in subjects:
+        raise ConfigError(
+            "subjects: other networks are given, which only seed_agreement compares with, and it "
+            "is not among the subjects; add it, or leave --other out"
+        )
     return [name for name in SUBJECTS if name in subjects]
 
 

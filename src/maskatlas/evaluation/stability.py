@@ -185,7 +185,10 @@ def seed_agreement(
         attributes=network.attributes,
         channels=matched,
         correlation=table[a, b],
-        readings={name: spearman(before[name][:, a], after[name][:, b]) for name in before},
+        readings={
+            name: np.where(given.judged(), spearman(before[name][:, a], after[name][:, b]), np.nan)
+            for name in before
+        },
         maps=_map_agreement(given, replace(given, network=other), limit),
     )
 

@@ -37,12 +37,12 @@ def share_curves(
     theme: Theme = LIGHT,
     width: float = WIDE,
 ) -> Figure:
-    """Draw what is left as equal shares of something go, or come: one line for each series.
+    """Draw what is left as something goes, or comes: one line for each series.
 
     Args:
-        panels: By title, the values of each series after every share, from none to all; what is
-            not finite is left out.
-        along: What the shares are of.
+        panels: By title, the values of each series, such as after every share, from none to all;
+            what is not finite is left out.
+        along: What goes or comes, and its unit.
         at: Where each value stands; None: at equal shares, from 0 to 100 %.
         faint: Series that only stand for what chance does.
         theme: Colours of the page.
