@@ -28,7 +28,7 @@ def made_up_atlas(
     seen = masks, masks * weight, random.integers(0, 2, (30, count)).astype(float)
     statistics.update(*seen)
     units = np.arange(30) // 2
-    sums = ReplicateSums(count, channels, replicates=replicates, splits=3)
+    sums = ReplicateSums(count, channels, units, replicates=replicates, splits=3)
     sums.update(*seen, units)
     return Atlas.from_summary(
         names,

@@ -75,7 +75,7 @@ def make_atlas(
     seen = masks, masks * random.normal(0, 1, (40, count, channels)), labels
     statistics.update(*seen)
     people = np.arange(40) // 2
-    sums = ReplicateSums(count, channels, replicates=replicates, splits=3)
+    sums = ReplicateSums(count, channels, people, replicates=replicates, splits=3)
     sums.update(*seen, people)
     effect = np.maximum(0, means - 0.4) * random.random((count, channels)) / 10
     return Atlas.from_summary(

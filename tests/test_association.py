@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from maskatlas import association
 from maskatlas.association import interval_p, label_p, row_p
 from maskatlas.resampling import resampling_units
 
@@ -95,6 +96,18 @@ def test_labels_that_go_together_are_found_and_unknown_ones_are_not():
     # the same image many times is no more evidence, if it is known to be the same
     twice = label_p(labels[:10].repeat(8, axis=0), np.arange(10).repeat(8))
     np.testing.assert_allclose(twice, label_p(labels[:10], np.arange(10)))
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_where_all_is_known_the_statistic_is_that_of_what_is_known(people):
+    random = np.random.default_rng(6)
+    shares = random.random((4, 30)) if people else random.integers(0, 2, (4, 30)).astype(float)
+    shares[2] = 0.25  # constant: undefined
+    order = random.permutation(30)
+    found = association._all_known(shares)(order)
+    np.testing.assert_allclose(found, association._where_known(shares)(order), atol=1e-12)
+    expected = np.corrcoef(shares[0][order], shares[1])[0, 1] * np.sqrt(29)
+    assert found[0, 1] == pytest.approx(expected)
 
 
 def test_p_of_replicates_is_uniform_under_the_null_and_small_off_it():

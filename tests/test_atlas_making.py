@@ -199,7 +199,7 @@ def test_confidence_is_that_of_the_images_one_by_one(atlas: Atlas) -> None:
             masks[index, k] = mask.mean((1, 2))
             pooled = ((1 + mask) * features).mean((1, 2))
             shares[index, k] = pooled * NETWORK.subnetworks.weight[k].detach()
-    sums = ReplicateSums(5, 4, replicates=REPLICATES)
+    sums = ReplicateSums(5, 4, resampling_units(9, None), replicates=REPLICATES)
     sums.update(masks, shares, labels, resampling_units(9, None))
     expected = confidence(sums, labels, resampling_units(9, None))
     assert atlas.confidence.draws == Draws(REPLICATES, 9, people=False)

@@ -11,7 +11,7 @@ def measured(people: bool = True, images: int = 60) -> tuple[ReplicateSums, Conf
     masks = np.clip(random.random((3, 4)) + 0.1 * random.normal(size=(images, 3, 4)), 0, 1)
     labels = random.integers(0, 2, (images, 3)).astype(float)
     units = resampling_units(images, np.arange(images) // 4 if people else None)
-    sums = ReplicateSums(3, 4, replicates=50, splits=2)
+    sums = ReplicateSums(3, 4, units, replicates=50, splits=2)
     sums.update(masks, random.normal(size=masks.shape), labels, units)
     return sums, confidence(sums, labels, units)
 

@@ -113,7 +113,7 @@ def test_a_planted_cause_is_named_and_no_other(planted, seed):
         scores[:, 1] += scores[:, 0]
     contribution = np.repeat(scores[:, :, None] / 5, 5, axis=2)
     masks = random.random((1200, 4, 5))
-    sums = ReplicateSums(4, 5, replicates=60, splits=0, seed=seed)
+    sums = ReplicateSums(4, 5, np.arange(1200), replicates=60, splits=0, seed=seed)
     sums.update(masks, contribution, labels, np.arange(1200))
     sure = confidence(sums, labels, np.arange(1200))
     found = attribute_pairs(NAMES, NOTHING, sums.label_correlation()[0], sure, centred=False)

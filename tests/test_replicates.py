@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from maskatlas import replicates
 from maskatlas.replicates import ReplicateSums
-from maskatlas.resampling import half_weights, percentile_interval
+from maskatlas.resampling import half_weights, percentile_interval, random_groups
 from reference import replicates as slow
 
 STATISTICS = (
@@ -29,8 +29,11 @@ def random_images(seed: int, images: int = 40, attributes: int = 3, channels: in
     return masks, contributions, labels, random.integers(-6, 25, images)
 
 
-def one_pass(parts, attributes: int = 3, channels: int = 4, **draws) -> ReplicateSums:
-    sums = ReplicateSums(attributes, channels, **{"replicates": 4, "splits": 2, **draws})
+def one_pass(
+    parts, attributes: int = 3, channels: int = 4, units=range(-6, 25), **draws
+) -> ReplicateSums:
+    units = np.array(units, np.int64)
+    sums = ReplicateSums(attributes, channels, units, **{"replicates": 4, "splits": 2, **draws})
     for part in parts:
         sums.update(*part)
     return sums
@@ -85,18 +88,37 @@ def test_parts_in_any_order_merged_from_any_process_equal_one_pass(seed, cuts, o
     assert_same(one_pass(parts), whole)
 
 
-@pytest.mark.parametrize("together", [1, 7, 16, 1000])
-def test_images_that_wait_are_added_as_they_came(together, monkeypatch):
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_units_of_one_group_are_drawn_together(seed):
+    *images, units = random_images(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replicates, "GROUPS", 5)
+        found = one_pass([(*images, units)], units=units, seed=seed)
+    distinct, groups = random_groups(units, 5, seed)
+    firsts = distinct[np.unique(groups, return_index=True)[1]]
+    stands_for = dict(zip(distinct.tolist(), firsts[groups].tolist(), strict=True))
+    drawn_as = np.array([stands_for[unit] for unit in units.tolist()])
+    assert_same(found, one_pass([(*images, drawn_as)], units=drawn_as, seed=seed))
+
+
+def test_memory_of_the_caller_may_be_used_again():
     images = random_images(3)
-    whole = one_pass([images])
-    monkeypatch.setattr(replicates, "_TOGETHER", together)
     sums = one_pass([])
     memory = [np.empty_like(array[:5]) for array in images]
     for start in range(0, len(images[0]), 5):
         for kept, array in zip(memory, images, strict=True):
             kept[:] = array[start : start + 5]
-        sums.update(*memory)  # whose memory the next ones take
-    assert_same(sums, whole)
+        sums.update(*memory)
+    assert_same(sums, one_pass([images]))
+
+
+def test_a_unit_that_was_not_announced_is_refused():
+    masks, contributions, labels, units = random_images(3)
+    for stranger in (-7, 25):
+        units[3] = stranger
+        with pytest.raises(AssertionError, match="not announced"):
+            one_pass([(masks, contributions, labels, units)])
 
 
 def test_masks_apart_are_those_of_images_with_one_label_only():
@@ -122,13 +144,13 @@ def test_arrays_are_copies_of_one_shape():
     assert {n: a.shape for n, a in arrays.items()} == {
         n: a.shape for n, a in empty.to_arrays().items()
     }
-    arrays["mask"][:] = 7
-    assert (full.to_arrays()["mask"] != 7).any()
+    arrays["groups"][:] = 7
+    assert (full.to_arrays()["groups"] != 7).any()
 
 
 def test_images_of_one_person_are_drawn_together():
     masks, contributions, labels, _ = random_images(2)
-    alone = one_pass([(masks, contributions, labels, np.zeros(40, int))], replicates=30)
+    alone = one_pass([(masks, contributions, labels, np.zeros(40, int))], units=[0], replicates=30)
     for name in ("mask_mean", "attribute_correlation"):
         values = np.array(getattr(alone, name)())[..., alone.bootstrap, :, :]
         seen = ~np.isnan(values)
@@ -163,7 +185,7 @@ def test_a_score_that_follows_another_attribute_is_told_from_labels_that_go_toge
     scores[:, 2] += scores[:, 0]  # the third looks at the first
     contributions = np.repeat(scores[:, :, None] / 4, 4, axis=2)
     masks = random.random(contributions.shape)
-    sums = one_pass([(masks, contributions, labels, np.arange(4000))])
+    sums = one_pass([(masks, contributions, labels, np.arange(4000))], units=range(4000))
     following = sums.following()[0]
     assert sums.label_correlation()[0, 0, 1] > 0.5
     assert abs(following[0, 1]) < 0.05
@@ -173,7 +195,7 @@ def test_a_score_that_follows_another_attribute_is_told_from_labels_that_go_toge
     assert abs(following[2, 1]) > abs(following[0, 1])
 
 
-@pytest.mark.parametrize("people", [60])
+@pytest.mark.parametrize("people", [60, 400])  # 400 are drawn in groups
 def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say(people):
     random = np.random.default_rng(5)
     level = random.random((3, 4))
@@ -185,7 +207,7 @@ def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say(people):
         masks = (level + 0.2 * shared + 0.2 * own)[units]
         masks = masks + 0.05 * random.normal(size=masks.shape)
         labels = np.zeros((len(units), 3))
-        sums = one_pass([(masks, masks, labels, units)], replicates=100, splits=0)
+        sums = one_pass([(masks, masks, labels, units)], units=units, replicates=100, splits=0)
         low, high = percentile_interval(sums.attribute_correlation()[0][sums.bootstrap])
         held.append((low, high))
     spread = level.var(1) + np.array([0.08, 0.08, 0.04]) + 0.0025
@@ -198,3 +220,14 @@ def test_intervals_of_correlations_hold_the_truth_as_often_as_they_say(people):
         inside = (low[:, *pair] <= truth[pair]) & (truth[pair] <= high[:, *pair])
         assert 0.84 <= inside.mean() <= 1, pair
         assert (high[:, *pair] - low[:, *pair]).max() < 0.5
+
+
+def test_intervals_of_means_are_as_wide_in_groups_as_of_single_units():
+    random = np.random.default_rng(6)
+    masks, units = random.random((3000, 3, 4)), np.arange(3000)
+    labels = np.zeros((3000, 3))
+    sums = one_pass([(masks, masks, labels, units)], units=units, replicates=400, splits=0)
+    low, high = percentile_interval(sums.mask_mean()[sums.bootstrap])
+    expected = 2 * 1.96 * np.sqrt(1 / 12 / 3000)
+    np.testing.assert_allclose(high - low, expected, rtol=0.25)
+    assert (high - low).mean() == pytest.approx(expected, rel=0.1)

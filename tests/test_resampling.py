@@ -11,6 +11,7 @@ from maskatlas.resampling import (
     mean_interval,
     percentile_interval,
     poisson_weights,
+    random_groups,
     resampling_units,
 )
 from reference import resampling as slow
@@ -65,6 +66,26 @@ def test_halves_are_even_apart_and_keep_units_together():
     assert (abs(halves[..., 0].mean(0) - 0.5) < 0.1).all()
     assert len(np.unique(halves[..., 0], axis=1).T) == 10
     np.testing.assert_array_equal(half_weights(units[7:9], 10, seed=1), halves[7:9].reshape(2, 20))
+
+
+@settings(max_examples=50, deadline=None)
+@given(units=st.lists(WORDS, max_size=30), most=st.integers(1, 12), seed=WORDS)
+def test_groups_are_even_and_depend_on_nothing_but_the_units(units, most, seed):
+    distinct, groups = random_groups(np.array(units, np.int64), most, seed)
+    assert distinct.tolist() == sorted({*units})
+    sizes = np.bincount(groups, minlength=min(most, len(distinct)))
+    assert len(sizes) == min(most, len(distinct))
+    assert not units or sizes.max() - sizes.min() <= 1
+    again = random_groups(np.array(units[::-1] * 2, np.int64), most, seed)
+    np.testing.assert_array_equal(again, (distinct, groups))
+
+
+def test_groups_are_at_random():
+    units = np.arange(1000)
+    groups = random_groups(units, 10, seed=1)[1]
+    others = random_groups(units, 10, seed=2)[1]
+    assert abs(np.corrcoef(units, groups)[0, 1]) < 0.15
+    assert abs(np.corrcoef(others, groups)[0, 1]) < 0.15
 
 
 def test_an_unknown_identity_is_an_image_by_itself_and_nobody_else():

@@ -35,6 +35,8 @@ _ROUNDING: Final = 1e-10
 Square = Float[np.ndarray, "row row"]
 Rows = Float[np.ndarray, "row column"]
 Values = Float[np.ndarray, " value"]
+Order = Int[np.ndarray, " column"]
+Statistic = Callable[[Order], Square]
 
 
 def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
@@ -72,17 +74,13 @@ def label_p(
         seed: Of the shuffles.
     """
     shares = _shares(labels, units)
-    known = (~np.isnan(shares)).astype(np.float64)
-    values = np.where(known > 0, shares, 0)
-    others = ~np.eye(len(values), dtype=bool)
+    people, others = shares.shape[1], ~np.eye(len(shares), dtype=bool)
+    statistic = _where_known(shares) if np.isnan(shares).any() else _all_known(shares)
 
     def shuffled(random: np.random.Generator) -> Values:
-        order = random.permutation(values.shape[1])
-        moved = np.take(values, order, axis=1), np.take(known, order, axis=1)
-        return _scaled_correlation(moved, (values, known))[others]
+        return statistic(random.permutation(people))[others]
 
-    observed = _scaled_correlation((values, known), (values, known))
-    return _pooled_p(observed, shuffled, int(others.sum()), seed)
+    return _pooled_p(statistic(np.arange(people)), shuffled, int(others.sum()), seed)
 
 
 def interval_p(correlation: Square, replicates: Float[np.ndarray, "replicate row row"]) -> Square:
@@ -124,36 +122,54 @@ def _shares(
 
 def _correlation(rows: Rows) -> Square:
     """Return Pearson's r of every two rows; NaN where one is constant but for rounding."""
-    away = rows - rows.mean(1, keepdims=True)
-    spread, level = (away**2).sum(1), (rows**2).sum(1)
-    norm = np.where(spread > _ROUNDING * level, np.sqrt(spread), np.nan)[:, None]
-    unit = away / norm
+    unit = _standardised(rows)
     correlation: Square = unit @ unit.T
     return correlation
 
 
-def _scaled_correlation(some: tuple[Rows, Rows], others: tuple[Rows, Rows]) -> Square:
-    """Return r times the square root of n - 1, which has variance 1 under every shuffle.
+def _standardised(rows: Rows) -> Rows:
+    """Return rows of mean 0 and length 1; NaN where one is constant but for rounding."""
+    away = rows - rows.mean(1, keepdims=True)
+    spread, level = (away**2).sum(1), (rows**2).sum(1)
+    unit: Rows = away / np.where(spread > _ROUNDING * level, np.sqrt(spread), np.nan)[:, None]
+    return unit
 
-    Pearson's r of every row of some with every row of others, over the n columns where both are
-    known; NaN where one is constant there.
 
-    Args:
-        some: Values, 0 where they are unknown; and 1 where they are known, else 0.
-        others: The same of the others.
+def _where_known(shares: Rows) -> Statistic:
+    """Return what sets rows, their columns in another order, against the rows as they are.
+
+    It is Pearson's r of every two over the n columns where both are known, times the square root of
+    n - 1, which has variance 1 under every shuffle; NaN where one is constant there.
     """
-    (values, known), (other_values, other_known) = some, others
-    count = known @ other_known.T
-    several = np.maximum(count, 1)
-    total, other_total = values @ other_known.T, known @ other_values.T
-    level, other_level = values**2 @ other_known.T, known @ (other_values**2).T
-    spread, other_spread = level - total**2 / several, other_level - other_total**2 / several
-    covariance = values @ other_values.T - total * other_total / several
-    fit = (spread > _ROUNDING * level) & (other_spread > _ROUNDING * other_level)
-    result: Square = np.full_like(covariance, np.nan)
-    np.divide(covariance, np.sqrt(np.where(fit, spread * other_spread, 1)), out=result, where=fit)
-    result *= np.sqrt(np.maximum(count - 1, 0))
-    return result
+    known = (~np.isnan(shares)).astype(np.float64)
+    values = np.where(known > 0, shares, 0)
+
+    def statistic(order: Order) -> Square:
+        moved, moved_known = np.take(values, order, axis=1), np.take(known, order, axis=1)
+        count = moved_known @ known.T
+        several = np.maximum(count, 1)
+        total, other_total = moved @ known.T, moved_known @ values.T
+        level, other_level = moved**2 @ known.T, moved_known @ (values**2).T
+        spread, other_spread = level - total**2 / several, other_level - other_total**2 / several
+        covariance = moved @ values.T - total * other_total / several
+        fit = (spread > _ROUNDING * level) & (other_spread > _ROUNDING * other_level)
+        r: Square = np.full_like(covariance, np.nan)
+        np.divide(covariance, np.sqrt(np.where(fit, spread * other_spread, 1)), out=r, where=fit)
+        r *= np.sqrt(np.maximum(count - 1, 0))
+        return r
+
+    return statistic
+
+
+def _all_known(shares: Rows) -> Statistic:
+    """Return what :func:`_where_known` does, where nothing is unknown: one product for six."""
+    unit, scale = _standardised(shares), math.sqrt(max(shares.shape[1] - 1, 0))
+
+    def statistic(order: Order) -> Square:
+        product: Square = np.take(unit, order, axis=1) @ unit.T
+        return scale * product
+
+    return statistic
 
 
 def _pooled_p(

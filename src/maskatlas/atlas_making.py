@@ -77,7 +77,7 @@ def analyze(
     identities = images.data.identities
     units = resampling_units(len(images), None if identities is None else identities.numpy())
     size = len(network.attributes), network.channels
-    sums = ReplicateSums(*size, replicates=replicates, seed=seed) if replicates else None
+    sums = ReplicateSums(*size, units, replicates=replicates, seed=seed) if replicates else None
     sample = evenly_spread(len(images), MOST_IMAGES)
     summary, scores = _summarise(network, images, labels, units, sums, sample, title=title)
     drop = None

@@ -133,8 +133,8 @@ class TrainConfig(Section):
     """Share of all steps over which the learning rate rises from 0."""
     pretraining: BelowOne = 0.0
     """Share of all steps, below 1, in which extractor and multi-label classifier learn alone; then
-    sub-networks, beginning as that classifier, and reconstructor join. A network that has not both
-    heads, or a beta of 0, has no pretraining."""
+    sub-networks, beginning as that classifier, and reconstructor join. Until then its weight is
+    alpha + beta. A network that has not both heads, or a beta of 0, has no pretraining."""
     joining_rate: Rate = 1.0
     """Learning rate of what joins after pretraining, as a multiple of `learning_rate`."""
     clip: Rate = 5.0

@@ -5,6 +5,7 @@ stopped anywhere and restored computes the very same weights.
 """
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from maskatlas import distributed
 from maskatlas.augmentation import augment
 from maskatlas.cache import PackedImages
-from maskatlas.config import Config, TrainConfig
+from maskatlas.config import Config, LossConfig, TrainConfig
 from maskatlas.data import epoch_order
 from maskatlas.devices import autocast
 from maskatlas.errors import ConfigError, TrainingError
@@ -115,7 +116,8 @@ class Optimization:
         with autocast(self.device, self.config.train.precision):
             supervised: Supervised = self._pass(pretraining)(images, supervision)
         output, loss = supervised
-        terms = loss_terms(output, images, labels, self.config.loss, loss=loss)
+        weights = _alone(self.config.loss) if pretraining else self.config.loss
+        terms = loss_terms(output, images, labels, weights, loss=loss)
         self._check("the loss", distributed.mean(terms.total), indices)
         self.optimizer.zero_grad()
         terms.total.backward()
@@ -226,6 +228,14 @@ class Optimization:
             if moments:
                 self.optimizer.state[parameter] = moments
         self.number = number
+
+
+def _alone(loss: LossConfig) -> LossConfig:
+    """Return the weights of pretraining: the multi-label classifier stands for both heads.
+
+    The sub-networks answer as it does when they join, so that the gradient does not jump then.
+    """
+    return dataclasses.replace(loss, multilabel=loss.binary + loss.multilabel)
 
 
 def _follow(network: AttributeNetwork) -> None:

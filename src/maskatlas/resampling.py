@@ -20,6 +20,7 @@ LEVEL = 0.95
 """Share of the replicates that lie between the bounds of an interval."""
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_OF_GROUPS: Final = 0x67726F757073
 _BLOCK = 4_000_000
 """Weights that are held at once."""
 
@@ -64,6 +65,26 @@ def resampling_units(
     """
     alone = -1 - np.arange(count, dtype=np.int64)
     return alone if identities is None else np.where(identities < 0, alone, identities)
+
+
+def random_groups(
+    units: Int[np.ndarray, " image"], most: int, seed: int = 0
+) -> tuple[Int[np.ndarray, " unit"], Int[np.ndarray, " unit"]]:
+    """Share out units at random among groups that differ by one unit at most.
+
+    Args:
+        units: What stays together, any 64-bit integers, in any order and as often as they come.
+        most: Number of groups; where there are fewer units, each is a group of its own.
+        seed: Of the groups; the draws are others.
+
+    Returns:
+        The units, each once and sorted, and the group of each, from 0.
+    """
+    distinct = np.unique(units)
+    order = np.argsort(_words(distinct, 1, seed ^ _OF_GROUPS)[:, 0], kind="stable")
+    groups = np.empty(len(distinct), np.int64)
+    groups[order] = np.arange(len(distinct)) * min(most, len(distinct)) // max(len(distinct), 1)
+    return distinct, groups
 
 
 def poisson_weights(
