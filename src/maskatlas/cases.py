@@ -51,6 +51,19 @@ class Case:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What a map looks at where two regions are known, its attribute's own and another's."""
+
+    image_name: str
+    image: UInt8[np.ndarray, "size size 3"]
+    """RGB, as the network saw it."""
+    own: UInt8[np.ndarray, "size size"]
+    """1 inside, 0 outside, 255 unknown."""
+    other: UInt8[np.ndarray, "size size"]
+    map: Float[np.ndarray, "size size"]
+
+
 def save_cases(path: Path, cases: Sequence[Case]) -> None:
     """Write cases, at least one, all of one size.
 

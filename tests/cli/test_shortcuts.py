@@ -15,10 +15,11 @@ def test_a_trial_from_end_to_end(tmp_path: Path) -> None:
     lines = answer.out.splitlines()
     assert lines[0].startswith("Smiling copies Wearing_Hat")
     assert lines[1].split()[-2:] == ["mask", "random"]
-    assert [line.split()[0] for line in lines[2:]] == ["0", "0.9", "area"]
+    assert [line.split()[0] for line in lines[2:-1]] == ["0", "0.9", "area"]
+    assert lines[-1] == str(tmp_path / "shortcuts.html")
     told = json.loads((tmp_path / "shortcuts.json").read_text())
     assert [point["probability"] for point in told["points"]] == [0, 0.9]
-    assert f"{told['moved']['mask']:+.3f}" in lines[-1]
+    assert f"{told['moved']['mask']:+.3f}" in lines[-2]
     with PIL.Image.open(tmp_path / "shortcuts.png") as picture:
         assert picture.format == "PNG"
         assert picture.width == 1400

@@ -19,7 +19,7 @@ from maskatlas.comparison.images import ImagesWithRegions
 from maskatlas.comparison.intervals import drawn_metrics
 from maskatlas.comparison.measuring import measured
 from maskatlas.comparison.networks import ClassifierNetwork
-from maskatlas.comparison.table import Costs, Entry, csv_text, mean_draws, table
+from maskatlas.comparison.table import csv_text, mean_draws, table
 from maskatlas.errors import CheckpointError, ConfigError, DataError
 from maskatlas.interruption import Interrupted
 from maskatlas.metrics import METRICS, attribute_metrics
@@ -30,6 +30,7 @@ from maskatlas.training_data import open_data
 from networks import Regions, make_dataset
 from reference import comparison as reference
 from small_runs import at_step, small_config
+from trials import made_up_entries
 
 LISTED = tuple(
     """
@@ -77,18 +78,9 @@ def test_means_run_over_what_a_draw_defines() -> None:
     np.testing.assert_array_equal(mean_draws(draws), [2.0, np.nan])
 
 
-def entries(data, *names: str) -> list[Entry]:
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(len(names), *data.labels.shape, generator=generator)
-    costs = Costs(60.0, 1.5, 1234, None)
-    return [
-        Entry(n, n.title(), s, costs, "<i>note</i>") for n, s in zip(names, scores, strict=True)
-    ]
-
-
 def test_the_table_holds_metrics_intervals_and_differences_on_the_same_draws() -> None:
     data = replace(make_dataset(40, 3), identities=torch.arange(40) // 2)
-    made = entries(data, "plain", "subnets", "abn")
+    made = made_up_entries(data, "plain", "subnets", "abn")
     result = table([*made, replace(made[1], name="again")], data, skipped={"gain": "why"}, seed=3)
     json.dumps(result, allow_nan=False)
     assert result["reference"] == "subnets"
@@ -109,7 +101,7 @@ def test_the_table_holds_metrics_intervals_and_differences_on_the_same_draws() -
 
 def test_published_numbers_stand_apart_and_only_where_they_say_something() -> None:
     data = make_dataset(20, ["Smiling", "Male", "Wearing_Hat"])
-    result = table(entries(data, "plain"), data, skipped={}, seed=0)
+    result = table(made_up_entries(data, "plain"), data, skipped={}, seed=0)
     column = result["published"]["columns"]["facetracer"]
     assert column["attributes"]["Smiling"] == 89
     assert column["mean"] == pytest.approx(np.mean(list(column["attributes"].values())))
@@ -123,12 +115,16 @@ def test_published_numbers_stand_apart_and_only_where_they_say_something() -> No
     assert float(one["accuracy"]) == 0.89
     assert not one["auroc"]
     for other in (replace(data, source="faces"), make_dataset(20, ["Fish", "Bird"])):
-        assert table(entries(other, "plain"), other, skipped={}, seed=0)["published"] is None
+        assert (
+            table(made_up_entries(other, "plain"), other, skipped={}, seed=0)["published"] is None
+        )
 
 
 def test_the_page_tells_all_and_takes_names_for_text(tmp_path: Path) -> None:
     data = make_dataset(20, ["Smiling", "<script>alert(1)</script>"])
-    result = table(entries(data, "plain", "subnets"), data, skipped={"gain": "a & b"}, seed=0)
+    result = table(
+        made_up_entries(data, "plain", "subnets"), data, skipped={"gain": "a & b"}, seed=0
+    )
     (tmp_path / "comparison.json").write_text(json.dumps(result))
     page = write_comparison(tmp_path).read_text()
     assert "<script>alert" not in page

@@ -100,6 +100,11 @@ def test_a_network_that_looks_at_the_source_is_seen_to() -> None:
         assert point.methods[1].share.mean == 0.5
         assert point.methods[1].pointing_own.mean == point.methods[1].pointing_source.mean == 0
         assert point.pair is None
+        first = point.sights[0]
+        assert [sight.image_name for sight in point.sights] == [data.names[0], data.names[4]]
+        np.testing.assert_array_equal([first.own, first.other], regions()[:2])
+        inside = [abs(first.map[region == 1]).sum() for region in (first.own, first.other)]
+        assert (inside[0] > inside[1]) == (point is own)
 
 
 def test_accuracy_is_measured_where_the_two_agree_and_where_they_differ() -> None:

@@ -1,5 +1,6 @@
 """The report in a real browser: nothing complains, nothing is asked for, everything is seen."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,15 @@ import pytest
 
 from browser import Browser, Visit, find_chromium
 from maskatlas.report import write_report
+from maskatlas.report.comparison import write_comparison
+from maskatlas.report.shortcuts import write_shortcuts
+from networks import make_dataset
 from sample_run import HOSTILE, make_run, names
+from trials import made_up_comparison, made_up_trial
 
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 BLIND = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
+MAIN = "document.querySelector('main').clientWidth"
 UNSEEN = """(() => {
   for (const closed of document.querySelectorAll('details')) closed.open = true;
   return [...document.images].filter(i => {
@@ -61,6 +67,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_run(folder, attributes=HOSTILE, judged=True))
 
 
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    result = made_up_comparison(make_dataset(20, ["Smiling", *HOSTILE]))
+    (folder / "comparison.json").write_text(json.dumps(result))
+    return write_comparison(folder)
+
+
+@pytest.fixture(scope="module")
+def shortcuts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    curve = made_up_trial()
+    return write_shortcuts(tmp_path_factory.mktemp("trial"), curve.to_json(), curve.sights)
+
+
 def assert_clean(visit: Visit) -> None:
     assert visit.complaints == []
     assert visit.requests == []
@@ -100,7 +120,7 @@ def test_what_measures_the_page_can_fail(browser: Browser, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("which", ["plain", "hostile"])
+@pytest.mark.parametrize("which", ["plain", "hostile", "comparison", "shortcuts"])
 def test_clean_and_whole_at_every_width_and_scheme(
     browser: Browser, which: str, width: int, dark: bool, request: pytest.FixtureRequest
 ) -> None:
@@ -110,6 +130,7 @@ def test_clean_and_whole_at_every_width_and_scheme(
         assert visit.evaluate(BLIND) == 0
         assert visit.evaluate(UNSEEN) == 0
         assert visit.evaluate(OVERFLOW) == 0
+        assert visit.evaluate(MAIN) > 0.6 * width
     assert_clean(visit)
 
 

@@ -30,7 +30,7 @@ class Shortcuts(Talk):
     """
 
     out: Path = Path("runs/shortcuts")
-    """Folder for the runs, shortcuts.json, and its picture, shortcuts.png."""
+    """Folder for the runs, shortcuts.json, its page, shortcuts.html, and curves, shortcuts.png."""
     attribute: str = ""
     """The attribute that copies; Smiling by default."""
     source: str = ""
@@ -53,6 +53,7 @@ class Shortcuts(Talk):
     def run(self) -> int:
         """Train and judge, and print what came out."""
         from maskatlas.interruption import Interrupted
+        from maskatlas.report.shortcuts import PAGE, write_shortcuts
         from maskatlas.shortcut_trial import PAIR, shortcut_trial
 
         try:
@@ -68,38 +69,16 @@ class Shortcuts(Talk):
         except Interrupted as interrupted:
             print(f"maskatlas shortcuts: {interrupted}", file=sys.stderr)  # noqa: T201
             return interrupted.exit_code
+        result = curve.to_json()
         if is_first_process():
-            _draw(curve, self.out / "shortcuts.png")
-        text = json.dumps(curve.to_json(), indent=2, allow_nan=False)
-        print(text if self.json else summary(curve))  # noqa: T201
+            write_shortcuts(self.out, result, curve.sights)
+        text = json.dumps(result, indent=2, allow_nan=False)
+        print(text if self.json else summary(curve, self.out / PAGE))  # noqa: T201
         return 0
 
 
-def _draw(curve: "ShortcutCurve", file: Path) -> None:
-    """Write a picture: what each method's maps say, and what the network says, by probability."""
-    from maskatlas.explanations import FLOORS
-    from maskatlas.figures import encoded, share_curves, shown
-    from maskatlas.files import write_atomically
-
-    first = curve.points[0]
-    attribute, source = shown(first.attribute), shown(first.source)
-    panels = {
-        f"share of the map at {source}": {m: v.tolist() for m, v in curve.shares.items()},
-        f"right where {attribute} and {source} differ": {
-            "accuracy of the network": curve.counter_accuracy.tolist()
-        },
-    }
-    figure = share_curves(
-        panels,
-        along=f"probability that {attribute} copies {source}",
-        at=curve.probabilities.tolist(),
-        faint=tuple(FLOORS),
-    )
-    write_atomically(file, encoded(figure, "png"))
-
-
-def summary(curve: "ShortcutCurve") -> str:
-    """Return a table: a line for each network, a column for each method, then the areas."""
+def summary(curve: "ShortcutCurve", page: Path) -> str:
+    """Return a table: a line for each network, a column for each method, the areas; the page."""
     names = [*curve.shares]
     widths = [max(len(name), 6) for name in names]
     first = curve.points[0]
@@ -117,7 +96,7 @@ def summary(curve: "ShortcutCurve") -> str:
         accuracy = f"{point.counter_accuracy:.3f}"
         lines.append(_line(f"{point.probability:g}", accuracy, named, shares, widths))
     areas = [f"{curve.moved(name):+.3f}" for name in names]
-    return "\n".join([*lines, _line("area", f"{-curve.lost:+.3f}", "", areas, widths)])
+    return "\n".join([*lines, _line("area", f"{-curve.lost:+.3f}", "", areas, widths), str(page)])
 
 
 def _line(first: str, second: str, third: str, cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -16,16 +16,19 @@ from jaxtyping import Bool, Float, UInt8
 
 from maskatlas.analysis import Atlas
 from maskatlas.cache import PackedImages
+from maskatlas.cases import Sight
 from maskatlas.errors import DataError
 from maskatlas.evaluation.examination import Examination
 from maskatlas.evaluation.intervals import Bounds
 from maskatlas.evaluation.pointing import TOLERANCE, distances, pointing_hits
-from maskatlas.evaluation.positives import Positives, Tally, maps_of
+from maskatlas.evaluation.positives import Positive, Positives, Tally, maps_of
 from maskatlas.inference import predict
 from maskatlas.metrics import mean_defined, or_none
 
 IMAGES = 200
 """Maps are looked at on at most so many images, unless told otherwise."""
+SIGHTS = 4
+"""So many images are kept to be shown, the same of every network."""
 MEASURES = ("share", "pointing_own", "pointing_source")
 
 
@@ -85,6 +88,8 @@ class ShortcutPoint:
     pair: PlantedPair | None
     """None without an atlas."""
     methods: tuple[Moved, ...]
+    sights: tuple[Sight, ...] = ()
+    """Maps by the first method, on images that have both."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``shortcuts.json`` has it."""
@@ -121,13 +126,25 @@ class ShortcutCurve:
         fallen = self.counter_accuracy[0] - self.counter_accuracy
         return _mean_over(self.probabilities, fallen)
 
+    @property
+    def sights(self) -> dict[float, tuple[Sight, ...]]:
+        """The maps to show: of the first network of each probability."""
+        firsts = {point.probability: point for point in reversed(self.points)}
+        return {p: firsts[p].sights for p in sorted(firsts)}
+
     def to_json(self) -> dict[str, Any]:
-        """Return the areas, then the points."""
+        """Return the areas, then the curves, then the points."""
         return {
             "attribute": self.points[0].attribute,
             "source": self.points[0].source,
             "lost": or_none(self.lost),
             "moved": {method: or_none(self.moved(method)) for method in self.shares},
+            "probabilities": self.probabilities.tolist(),
+            "counter_accuracy": [or_none(value) for value in self.counter_accuracy.tolist()],
+            "shares": {
+                method: [or_none(value) for value in values.tolist()]
+                for method, values in self.shares.items()
+            },
             "points": [point.to_json() for point in self.points],
         }
 
@@ -163,6 +180,7 @@ def shortcut_point(
     answers = (predict(network, given.images, title=title).scores[:, rows[0]] > 0).numpy()
     own, other = (labels[:, row].numpy() for row in rows)
     right = np.where(np.isnan(own) | np.isnan(other), np.nan, answers == (own == 1))
+    moved, sights = _moved(given, (attribute, source), limit)
     return ShortcutPoint(
         attribute=attribute,
         source=source,
@@ -170,7 +188,8 @@ def shortcut_point(
         accuracy=mean_defined(right[own == other]),
         counter_accuracy=mean_defined(right[own != other]),
         pair=None if atlas is None else planted_pair(atlas, attribute, source),
-        methods=_moved(given, (attribute, source), limit),
+        methods=moved,
+        sights=sights,
     )
 
 
@@ -226,14 +245,17 @@ def source_share(
     return there / (here + there) if here + there > 0 else float("nan")
 
 
-def _moved(given: Examination, pair: tuple[str, str], limit: int) -> tuple[Moved, ...]:
-    """Measure the maps of the attribute on images that have it and the source."""
+def _moved(
+    given: Examination, pair: tuple[str, str], limit: int
+) -> tuple[tuple[Moved, ...], tuple[Sight, ...]]:
+    """Measure the maps of the attribute on images that have it and the source; keep a few."""
     row, source_row = given.network.attribute_indices(pair)
     alone = torch.full_like(given.labels, torch.nan)
     alone[:, row] = (given.labels[:, [row, source_row]] == 1).all(1).to(alone.dtype)
     chosen = Positives(replace(given, labels=alone), limit=limit)
     tally = Tally(chosen, given.methods, MEASURES)
     tolerance = TOLERANCE * given.network.preprocessing.size
+    sights: list[Sight] = []
     for positive in chosen.passing("shortcuts"):
         regions = _regions(given.images, positive.place, pair)
         for method in given.methods:
@@ -241,9 +263,28 @@ def _moved(given: Examination, pair: tuple[str, str], limit: int) -> tuple[Moved
             found = [np.nan] * 3 if regions is None else _located(values, regions, tolerance)
             for name, value in zip(MEASURES, found, strict=True):
                 tally.add(method, name, np.array([value]))
-    return tuple(
+            if regions is not None and method == given.methods[0] and len(sights) < SIGHTS:
+                sights.append(_sight(given, positive, regions, values[0]))
+    moved = tuple(
         Moved(method, *(measures[name].overall for name in MEASURES))
         for method, measures in tally.measured().items()
+    )
+    return moved, tuple(sights)
+
+
+def _sight(
+    given: Examination,
+    positive: Positive,
+    regions: UInt8[np.ndarray, "2 size size"],
+    values: Float[np.ndarray, "size size"],
+) -> Sight:
+    pixels = given.images.batch(torch.tensor([positive.place])).images[0]
+    return Sight(
+        image_name=given.images.data.names[positive.place],
+        image=pixels.permute(1, 2, 0).numpy().copy(),
+        own=regions[0],
+        other=regions[1],
+        map=values.astype(np.float32),
     )
 
 
