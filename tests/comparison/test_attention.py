@@ -10,6 +10,7 @@ import maskatlas as ma
 from maskatlas.comparison import abn, gain, open_network
 from maskatlas.config import LossConfig, ModelConfig
 from maskatlas.errors import ConfigError
+from maskatlas.explanations.methods import UNSIGNED
 from maskatlas.losses import attribute_loss, loss_terms
 from maskatlas.subnetworks import Supervision
 from networks import draw_images, make_dataset
@@ -89,6 +90,15 @@ def test_gain_against_its_twin_second_derivatives_included(with_regions: bool) -
     assert_same_gradients(network, loss, expected)
     total = loss_terms(output, images, LABELS, LossConfig(), loss=loss).total
     torch.testing.assert_close(total, expected + attribute_loss(logits, LABELS))
+
+
+@pytest.mark.parametrize(("name", "build"), [("abn", abn.build), ("gain", gain.build)])
+def test_attention_speaks_for_an_attribute_only(name: str, build) -> None:
+    network = randomised(build(CONFIG, NAMES))
+    maps = ma.explain(network, draw_images(4, 16), name)
+    assert maps.min() >= 0
+    assert maps.max() > 0
+    assert name in UNSIGNED
 
 
 def test_masked_images_leave_no_trace_in_what_gain_remembers_of_images() -> None:
