@@ -69,9 +69,9 @@ FLOORS: Mapping[str, Explainer] = {"random": random_map, "centre": centre_map}
 METHODS = (*_OF_FEATURES, *_TRACED, *_BY_GRADIENT, *FLOORS)
 """The names of all methods for an :class:`AttributeNetwork` with sub-networks."""
 
-UNSIGNED = ("mask", "grad-cam", "abn", "gain", *FLOORS)
-"""Methods whose maps speak for an attribute only, never against it; two are of networks of
-:mod:`maskatlas.comparison`."""
+UNSIGNED = ("mask", "grad-cam", "gain", *FLOORS)
+"""Methods whose maps speak for an attribute only, never against it; ``gain`` is one of
+:mod:`maskatlas.comparison.gain`. The attention of ``abn`` has both signs."""
 
 _ROUNDING = 1e-6
 """Values that differ by a smaller share are equal."""
