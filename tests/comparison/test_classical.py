@@ -268,9 +268,14 @@ def test_lnets_anet_trains_on_people_then_on_attributes(tmp_path: Path, monkeypa
     data = make_dataset(np.eye(2)[np.arange(24) % 2], NAMES, split="train")
     data = replace(data, identities=torch.arange(24) % 5, splits=("train",) * 18 + ("val",) * 6)
     monkeypatch.setattr("maskatlas.training_data.open_dataset", lambda *_, **__: data)
-    config = small_config(batch=6, epochs=1)
+    config = small_config(batch=6, epochs=2)
     fitted = LNetsANet().fit(Job(config, tmp_path))
     assert fitted.note == "1 epochs of people, 1 epochs of attributes"
+    monkeypatch.setattr(
+        "maskatlas.training_data.open_dataset", lambda *_, **__: replace(data, identities=None)
+    )
+    fitted = LNetsANet().fit(Job(config, tmp_path / "unknown"))
+    assert fitted.note == "no identities: not pre-trained, 2 epochs of attributes"
     images = PackedImages(data, Preprocessing(16))
     assert fitted.score(images).shape == (24, 2)
     first = lnets_anet._identity_stage(torch.arange(5)).open(tmp_path / "identities" / "model")

@@ -12,11 +12,12 @@ last layer is normalised over the batch, without a scale or shift of its own: wh
 people are to be told apart from a few images each, nothing pays at first but to answer the same for
 all, and features that could fall silent do, all of them, within 150 steps of our schedule. Crops
 are seven eighths of the side: four corners and the centre, each mirrored too. Where nobody's
-identity is known, the first stage is left out, and the table says so. ``--minutes`` and the epochs
-hold for either stage of training, of the minutes each has half.
+identity is known, the first stage is left out, and the table says so. Of ``--minutes`` and of the
+epochs each stage has half, so that no image is seen more often than by the other systems.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,13 +205,15 @@ class LNetsANet:
 
     def fit(self, job: Job) -> Fitted:
         """Train on people, then on attributes, then fit the machines on validation images."""
-        config = plain.configure(job.config)
+        config, minutes = plain.configure(job.config), job.minutes
         people = _people(open_data(config).training)
-        half = None if job.minutes is None else job.minutes / 2
+        if len(people):
+            config = replace(config, train=replace(config.train, epochs=config.train.epochs / 2))
+            minutes = None if minutes is None else minutes / 2
         first = job.folder / "identities"
         note = "no identities: not pre-trained"
         if len(people):
-            note = f"{_identity_stage(people).fit(Job(config, first, half)).note} of people"
+            note = f"{_identity_stage(people).fit(Job(config, first, minutes)).note} of people"
         second = NetworkSystem(
             self.name,
             self.title,
@@ -220,7 +223,7 @@ class LNetsANet:
             else None,
         )
         folder = job.folder / "attributes"
-        note += f", {second.fit(Job(config, folder, half)).note} of attributes"
+        note += f", {second.fit(Job(config, folder, minutes)).note} of attributes"
         network = second.open(folder / "model").to(choose_device(config.device))
         assert isinstance(network, ANet)
         machines = _machines(network, config, job.folder / "machines.safetensors")
