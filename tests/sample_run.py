@@ -226,7 +226,14 @@ def make_judgements(
             "completeness_error": 2.5e-6,
             "removal": {
                 order: {"logit": [1.0, 0.5, None], "auroc": random.random(3).tolist()}
-                | ({"logit_area": _measured(areas[order], attributes)} if order in areas else {})
+                | (
+                    {
+                        "logit_area": _measured(areas[order], attributes),
+                        "auroc_area": bounds(areas[order] / 10),
+                    }
+                    if order in areas
+                    else {}
+                )
                 for order in (*areas, "random")
             },
             "agreement": _spreads(
@@ -252,7 +259,11 @@ def make_judgements(
                 for method, mean in zip(methods, (0.31, 0.17, None), strict=True)
             },
         },
-        "mask_exchange": {"images": 60, "attributes": list(attributes), "mean": means}
+        "mask_exchange": {
+            "images": 60,
+            "attributes": list(attributes),
+            "mean": {name: bounds(mean) for name, mean in means.items()},
+        }
         | {kind: random.normal(0, 1, (count, count)).tolist() for kind in means},
         "randomization": {
             "images": 20,
@@ -310,7 +321,7 @@ def _measured(mean: float, attributes: Sequence[str]) -> dict[str, Any]:
 
 def _spreads(attributes: Sequence[str], **means: float | None) -> dict[str, Any]:
     return {
-        name: {"mean": mean, "attributes": dict.fromkeys(attributes, mean)}
+        name: {**bounds(mean), "attributes": dict.fromkeys(attributes, mean)}
         for name, mean in means.items()
     }
 
@@ -320,8 +331,10 @@ def _stage(layer: str, left: float, chance: float, attributes: Sequence[str]) ->
     return {"layer": layer, "correlation": left, "magnitude": magnitude, "chance": chance}
 
 
-def bounds(mean: float) -> dict[str, float]:
+def bounds(mean: float | None) -> dict[str, float | None]:
     """A mean and its interval."""
+    if mean is None:
+        return dict.fromkeys(("mean", "low", "high"))
     return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
 
 

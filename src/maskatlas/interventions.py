@@ -1,6 +1,7 @@
 """What the network does without a channel: the causal reading of its importance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -95,29 +96,55 @@ def channel_effects(
         precision: As in :class:`maskatlas.config.TrainConfig`, the same before and after.
         title: Shown before a progress bar; None shows none.
     """
+    scores = removed_one_by_one(network, images, sample, precision=precision, title=title)
+    return effects_of(next(scores), scores, labels[sample].numpy())
+
+
+def effects_of(
+    whole: Float[np.ndarray, "image attribute"],
+    parts: Iterable[Float[np.ndarray, "image attribute"]],
+    labels: Float[np.ndarray, "image attribute"],
+) -> ChannelEffects:
+    """Return what is lost from the logits as they are to those without each channel in turn."""
+    area, logit = auroc(whole, labels), positive_mean(whole, labels)
+    effects = []
+    for part in parts:
+        lost = area - auroc(part, labels), logit - positive_mean(part, labels)
+        effects.append((*lost, np.abs(whole - part).mean(0)))
+    return ChannelEffects(*np.stack(effects, axis=-1))
+
+
+def removed_one_by_one(
+    network: AttributeNetwork,
+    images: PackedImages,
+    sample: Int64[Tensor, " chosen"],
+    *,
+    precision: str = "auto",
+    title: str | None = None,
+) -> Iterator[Float[np.ndarray, "chosen attribute"]]:
+    """Yield the sub-networks' logits as they are, then with each channel in turn at its mean.
+
+    Args:
+        network: As for :func:`channel_effects`, as are the others.
+        images: The dataset, preprocessed.
+        sample: Which of the images are used; their features are held.
+        precision: The same for all.
+        title: Shown before a progress bar; None shows none.
+    """
     subnetworks = network.subnetworks
     assert subnetworks is not None, "there are no masks to switch channels of"
     held = hold_features(network, images, sample, precision=precision)
-    truth = labels[sample].numpy()
-
-    def scores_without(channel: int | None) -> Float[np.ndarray, "image attribute"]:
+    channels = tqdm(
+        range(network.channels), desc=title, disable=None if title else True, leave=False
+    )
+    for channel in chain([None], channels):
         scores = torch.zeros((len(images), len(network.attributes)), dtype=torch.float64)
         for indices, features in held.batches:
             replaced = features if channel is None else without(features, [channel], held.means)
             with torch.no_grad(), autocast(features.device, precision):
                 logits = subnetworks(replaced).logits
             scores[indices] = logits.to("cpu", torch.float64)
-        return distributed.sum_(scores)[sample].numpy()
-
-    whole = scores_without(None)
-    area, logit = auroc(whole, truth), positive_mean(whole, truth)
-    hidden = None if title else True
-    effects = []
-    for channel in tqdm(range(network.channels), desc=title, disable=hidden, leave=False):
-        part = scores_without(channel)
-        lost = area - auroc(part, truth), logit - positive_mean(part, truth)
-        effects.append((*lost, np.abs(whole - part).mean(0)))
-    return ChannelEffects(*np.stack(effects, axis=-1))
+        yield distributed.sum_(scores)[sample].numpy()
 
 
 def positive_mean(

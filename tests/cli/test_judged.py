@@ -53,10 +53,12 @@ def test_what_channels_and_weights_come_to() -> None:
     for line in (
         "faithful, channels: logit below random removal, "
         "mask 0.100 (0.000 to 0.200), contribution 0.200 (0.100 to 0.300)",
-        "faithful, channels: rank correlation with what the network loses, mask-logit 0.400, "
-        "mask-auroc 0.100, contribution-logit -, mask-change 0.700; "
+        "faithful, channels: rank correlation with what the network loses, "
+        "mask-logit 0.400 (0.300 to 0.500), mask-auroc 0.100 (0.000 to 0.200), "
+        "contribution-logit -, mask-change 0.700 (0.600 to 0.800); "
         "contributions miss the logit by at most 2.5e-06",
-        "specific, masks: mean change with another's mask, logit -0.400, accuracy -0.020, auroc -",
+        "specific, masks: mean change with another's mask, logit -0.400 (-0.500 to -0.300), "
+        "accuracy -0.020 (-0.120 to 0.080), auroc -",
         "sane: rank correlation that is left with all layers random, "
         "best contribution 0.250 (chance 0.200); averaged over 5 such networks first, "
         "best contribution 0.070 (chance 0.060)",

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from maskatlas.evaluation.channel_removal import (
     Removal,
     channel_faithfulness,
     completeness_error,
+    drawn_areas,
 )
-from maskatlas.interventions import channel_effects
+from maskatlas.importance import spearman
+from maskatlas.interventions import channel_effects, effects_of, removed_one_by_one
+from maskatlas.metrics import mean_defined
+from maskatlas.resampling import poisson_weights
 from networks import make_dataset, make_network
 from reference import channel_removal as slow
 from reference.faithfulness import area
@@ -95,7 +100,7 @@ def test_agreement_is_spearmans_with_what_is_lost() -> None:
         for kind in ("logit", "auroc", "change"):
             for k in range(3):
                 expected = spearmanr(values[k], getattr(effects, kind)[k]).statistic
-                found = result.agreement[f"{reading}-{kind}"][k]
+                found = result.agreement[f"{reading}-{kind}"].attributes[k]
                 assert found == pytest.approx(expected, nan_ok=True)
 
 
@@ -125,6 +130,59 @@ def test_contributions_and_bias_add_up_to_the_logit() -> None:
     assert error < 1e-5
     network.contributions = lambda *_: torch.zeros(5, 1, 1, 1, 1)  # type: ignore[method-assign]
     assert completeness_error(network, given.images, torch.arange(5)) > 0.01
+
+
+def test_intervals_are_those_of_images_repeated_as_often_as_they_are_drawn(monkeypatch) -> None:
+    monkeypatch.setattr("maskatlas.evaluation.draws.DRAWS", 5)
+    network = make_network(NAMES, channels=4, image_size=8)
+    data = replace(make_dataset(18, NAMES, seed=3), identities=torch.arange(18) // 2)
+    given = examine(network, data)
+    result = channel_faithfulness(given, steps=STEPS)
+    sample = torch.arange(18)
+    scores = removed_one_by_one(network, given.images, sample, precision="float32")
+    whole, *parts = scores
+    by_image = [slow.readings(network, [image]) for image in seen(network, data)]
+    labels = data.labels.numpy()
+    agreements = {name: [] for name in result.agreement}
+    for weights in poisson_weights(np.arange(18) // 2, 5, given.seed).T:
+        chosen = np.repeat(np.arange(18), weights)
+        effects = effects_of(whole[chosen], [part[chosen] for part in parts], labels[chosen])
+        for name, drawn in agreements.items():
+            reading, kind = name.split("-")
+            values = np.mean([by_image[i][reading] for i in chosen], axis=0)
+            drawn.append(mean_defined(spearman(values, getattr(effects, kind))))
+    for name, drawn in agreements.items():
+        found = result.agreement[name]
+        assert found.overall.mean == pytest.approx(mean_defined(found.attributes), nan_ok=True)
+        away = 1.95996 * np.nanstd(drawn, ddof=1)
+        expected = found.overall.mean - away, found.overall.mean + away
+        assert (found.overall.low, found.overall.high) == pytest.approx(expected, rel=1e-5), name
+
+
+def test_areas_are_drawn_as_curves_are(monkeypatch) -> None:
+    random = np.random.default_rng(4)
+    logits = np.round(random.normal(size=(2, 3, 12, 3)), 1)
+    labels = random.choice([0.0, 1.0, np.nan], (12, 3), p=[0.5, 0.3, 0.2])
+    weights = random.poisson(1, (6, 12)).astype(float)
+    found = drawn_areas(logits, labels, weights)
+    for draw, weight in zip(found, weights.astype(int), strict=True):
+        chosen = np.repeat(np.arange(12), weight)
+        for order, k in np.ndindex(2, 3):
+            truth = labels[chosen, k].tolist()
+            steps = [auroc(step[chosen, k].tolist(), truth) for step in logits[order]]
+            assert draw[order, k] == pytest.approx(area(steps), nan_ok=True)
+
+
+def test_one_person_alone_has_no_interval() -> None:
+    network = make_network(NAMES, channels=4, image_size=8)
+    data = replace(make_dataset(6, NAMES, seed=3), identities=torch.zeros(6, dtype=torch.int64))
+    result = channel_faithfulness(examine(network, data), steps=STEPS)
+    for bounds in (
+        result.agreement["mask-change"].overall,
+        by_order(result.removals)["mask"].auroc_area,
+    ):
+        assert math.isnan(bounds.low)
+        assert math.isnan(bounds.high)
 
 
 def test_the_network_is_left_as_it_was_and_json_is_json() -> None:

@@ -102,7 +102,10 @@ def test_exchanged_masks_do_what_really_exchanged_masks_do(context: bool) -> Non
             assert found.auroc[j, k] == pytest.approx(expected)
     off = ~np.eye(3, dtype=bool)
     assert np.abs(found.logit[off]).max() > 0.01
-    assert found.mean()["logit"] == pytest.approx(found.logit[off].mean())
+    assert found.mean["logit"].mean == pytest.approx(found.logit[off].mean())
+    for bounds in found.mean.values():
+        assert bounds.low <= bounds.mean <= bounds.high
+    assert found.mean["logit"].low < found.mean["logit"].high
     json.dumps(found.to_json(), allow_nan=False)
 
 

@@ -74,8 +74,11 @@ def test_contributions_that_miss_the_logit_are_not_exact(error: float, exact: bo
 def test_readings_stand_by_their_drops() -> None:
     found = facts()
     assert found.drops == ("logit", "auroc", "change")
-    table = {reading: [f"{value:.1f}" for value in values] for reading, values in found.readings}
-    assert table == {"mask": ["0.4", "0.1", "0.7"], "contribution": ["nan"] * 3}
+    table = {
+        reading: [value and f"{value.mean:.1f}" for value in values]
+        for reading, values in found.readings
+    }
+    assert table == {"mask": ["0.4", "0.1", "0.7"], "contribution": ["nan", None, None]}
 
 
 def test_what_is_left_above_chance_is_marked_layer_by_layer() -> None:
@@ -115,7 +118,8 @@ def test_the_page_tells_every_subject(tmp_path: Path, dots: None) -> None:
         "2 of 8 channels are dead, adding next to nothing to any attribute: 3, 5.",
         "1 pair does the same work: 1 and 6.",
         "<b>−0.40</b>",
-        "<b>−2.0</b> points",
+        "<b>−2.0</b> (−12.0 to +8.0) points",
+        "its AUROC by <b>+0.020</b>",
         "0.12 by <bdi>mean mask</bdi>",
         "“masks alone” only what masks are computed from is random",
         "docs/evaluation.md",

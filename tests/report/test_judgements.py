@@ -11,6 +11,7 @@ import pytest
 
 from maskatlas.errors import RunError
 from maskatlas.report.judgements import Judgements, read_judgements
+from maskatlas.report.measured import Bounds
 from maskatlas.report.run import read_run
 from sample_run import make_judgements, make_run, names
 
@@ -52,7 +53,9 @@ def test_channels_arrive() -> None:
     assert channels.removal["contribution"].area is not None
     assert channels.removal["contribution"].area.mean == 0.2
     assert channels.removal["random"].area is None
-    assert channels.agreement["mask-logit"].attributes == dict.fromkeys(names(3), 0.4)
+    assert channels.removal["contribution"].auroc_area.high == pytest.approx(0.12)
+    assert channels.removal["random"].auroc_area is None
+    assert channels.agreement["mask-logit"] == Bounds(0.4, 0.4 - 0.1, 0.4 + 0.1)
     assert math.isnan(channels.agreement["contribution-logit"].mean)
     assert (simple.dead, simple.duplicates) == ((3, 5), ((1, 6, 0.995),))
     assert simple.gini["mask"].mean == 0.12
@@ -66,7 +69,8 @@ def test_masks_and_weights_arrive() -> None:
     assert found.specificity.similarity["mask"].low == pytest.approx(0.15)
     assert found.mask_exchange is not None
     assert [list(row) for row in found.mask_exchange.logit] == WRITTEN["mask_exchange"]["logit"]
-    assert math.isnan(found.mask_exchange.mean["auroc"])
+    assert math.isnan(found.mask_exchange.mean["auroc"].mean)
+    assert found.mask_exchange.mean["logit"].high == -0.4 + 0.1
     assert found.randomization is not None
     last = found.randomization.methods["mask"][-1]
     assert (last.layer, last.magnitude.mean, last.chance) == ("masks alone", 0.6, 0.2)
@@ -106,7 +110,8 @@ def test_an_evaluation_of_an_earlier_version_has_none(tmp_path: Path) -> None:
         ("sensitivity.methods.mask.max_sensitivity.mean", "?", "expected a number for `mean`"),
         ("channel_faithfulness.removal.mask.logit", None, "expected a list for `logit`"),
         ("channel_faithfulness.removal.mask.logit_area", 1, "logit_area: expected a JSON object"),
-        ("channel_faithfulness.agreement.mask-logit.attributes", [], "expected a JSON object"),
+        ("channel_faithfulness.agreement.mask-logit", 0.4, "expected a JSON object"),
+        ("channel_faithfulness.removal.mask.auroc_area", 0.1, "auroc_area: expected a JSON object"),
         ("specificity.methods.mask", 0.5, "specificity.methods.mask: expected a JSON object"),
         ("mask_exchange.attributes", [1, 2, 3], "expected `attributes`, a list of names"),
         ("mask_exchange.logit", [[1, 2], [3, 4]], "each of the 3 attributes"),

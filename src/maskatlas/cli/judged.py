@@ -28,7 +28,7 @@ def number(value: float | None, digits: int = 3) -> str:
 def with_bounds(found: Section) -> str:
     """Return a mean, and its interval where it has one."""
     mean = number(found["mean"])
-    if "low" not in found:
+    if found.get("low") is None:
         return mean
     return f"{mean} ({number(found['low'])} to {number(found['high'])})"
 
@@ -46,7 +46,7 @@ def _channel_faithfulness(found: Section) -> list[str]:
         for order, removal in found["removal"].items()
         if "logit_area" in removal
     ]
-    drops = [f"{name} {number(values['mean'])}" for name, values in found["agreement"].items()]
+    drops = [f"{name} {with_bounds(values)}" for name, values in found["agreement"].items()]
     return [
         f"logit below random removal, {', '.join(areas)}",
         f"rank correlation with what the network loses, {', '.join(drops)}; contributions miss "
@@ -59,7 +59,7 @@ def _specificity(found: Section) -> list[str]:
 
 
 def _mask_exchange(found: Section) -> list[str]:
-    mean = ", ".join(f"{name} {number(value)}" for name, value in found["mean"].items())
+    mean = ", ".join(f"{name} {with_bounds(value)}" for name, value in found["mean"].items())
     return [f"mean change with another's mask, {mean}"]
 
 

@@ -12,24 +12,32 @@ from tqdm import tqdm
 
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
-from maskatlas.evaluation.channels import READINGS, channel_readings
+from maskatlas.evaluation.channels import READINGS, channel_readings, readings_by_image
+from maskatlas.evaluation.draws import (
+    Weights,
+    bounds_of_mean,
+    draw_weights,
+    drawn_auroc,
+    drawn_mean,
+)
 from maskatlas.evaluation.examination import Examination
 from maskatlas.evaluation.faithfulness import area_under
-from maskatlas.evaluation.intervals import Measured, Pairs, measure
-from maskatlas.evaluation.positives import restricted_subnetworks
+from maskatlas.evaluation.intervals import Bounds, Measured, Pairs, measure
+from maskatlas.evaluation.positives import restricted_subnetworks, units_of
 from maskatlas.importance import spearman
 from maskatlas.inference import passes
 from maskatlas.interventions import (
+    ChannelEffects,
     HeldFeatures,
-    channel_effects,
+    effects_of,
     evenly_spread,
     hold_features,
     positive_mean,
+    removed_one_by_one,
     without,
 )
 from maskatlas.metrics import auroc, mean_defined, or_none
 from maskatlas.model import AttributeNetwork
-from maskatlas.resampling import resampling_units
 
 IMAGES = 200
 """Channels are removed on at most so many images, unless told otherwise."""
@@ -38,6 +46,7 @@ STEPS = 8
 RANDOM = "random"
 
 Rows = Float[np.ndarray, " attribute"]
+Readings = Mapping[str, Float[np.ndarray, "attribute channel"]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +62,28 @@ class Removal:
     logit_area: Measured | None
     """Area between the random order's curve of logits and this one, above 0 if this falls
     faster; None for the random order."""
-    auroc_area: Rows | None
-    """The same between the curves of AUROC, for each attribute."""
+    auroc_area: Bounds | None
+    """The same between the curves of AUROC, a mean over attributes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return curves, and areas where there are some."""
         curves = {"logit": _listed(self.logit), "auroc": _listed(self.auroc)}
         if self.logit_area is None or self.auroc_area is None:
             return curves
-        area = or_none(mean_defined(self.auroc_area))
-        return curves | {"logit_area": self.logit_area.to_json(), "auroc_area": area}
+        return curves | {
+            "logit_area": self.logit_area.to_json(),
+            "auroc_area": self.auroc_area.to_json(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Spearman's correlation over channels of a reading and what removing a channel does."""
+
+    attributes: Rows
+    """NaN where undefined, or not judged."""
+    overall: Bounds
+    """Mean over attributes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +93,8 @@ class ChannelFaithfulness:
     attributes: tuple[str, ...]
     images: int
     removals: tuple[Removal, ...]
-    agreement: Mapping[str, Rows]
-    """Spearman's correlation over channels of a reading and what a channel that is set to its mean
-    does, for each attribute; by names such as ``mask-logit``, ``mask-auroc``, ``mask-change``."""
+    agreement: Mapping[str, Agreement]
+    """By names such as ``mask-logit``, ``mask-auroc``, ``mask-change``."""
     completeness_error: float
     """Largest difference between a logit and its bias plus the sum of all contributions."""
 
@@ -86,10 +106,12 @@ class ChannelFaithfulness:
             "removal": {removal.order: removal.to_json() for removal in self.removals},
             "agreement": {
                 name: {
-                    "mean": or_none(mean_defined(values)),
-                    "attributes": dict(zip(self.attributes, _listed(values), strict=True)),
+                    **found.overall.to_json(),
+                    "attributes": dict(
+                        zip(self.attributes, _listed(found.attributes), strict=True)
+                    ),
                 }
-                for name, values in self.agreement.items()
+                for name, found in self.agreement.items()
             },
         }
 
@@ -104,26 +126,72 @@ def channel_faithfulness(
         limit: Most images, spread evenly; their features are held.
         steps: Parts in which the channels go.
     """
-    network, images, labels = given.network, given.images, given.labels
+    network, images = given.network, given.images
     sample = evenly_spread(len(images), limit)
-    judged = given.judged()
+    weights = draw_weights(units_of(given)[sample.numpy()], given.seed)
     readings = channel_readings(network, images, sample)
-    effects = channel_effects(
-        *(network, images, labels, sample),
-        precision="float32",
-        title="channels, one by one" if given.progress else None,
-    )
     return ChannelFaithfulness(
         attributes=network.attributes,
         images=len(sample),
-        removals=_removals(given, sample, _orders(readings, given.seed), steps),
-        agreement={
-            f"{reading}-{kind}": np.where(judged, spearman(values, effect), np.nan)
-            for reading, values in readings.items()
-            for kind, effect in effects._asdict().items()
-        },
+        removals=_removals(given, sample, _orders(readings, given.seed), steps, weights),
+        agreement=_agreement(given, sample, readings, weights),
         completeness_error=completeness_error(network, images, sample),
     )
+
+
+def _agreement(
+    given: Examination,
+    sample: Int64[Tensor, " chosen"],
+    readings: Readings,
+    weights: Weights,
+) -> dict[str, Agreement]:
+    """Set every reading against what removing a channel does, of the sample and in each draw."""
+    network, images, judged = given.network, given.images, given.judged()
+    truth = given.labels[sample].numpy()
+    title = "channels, one by one" if given.progress else None
+    whole, *parts = removed_one_by_one(network, images, sample, precision="float32", title=title)
+    drawn_readings = {
+        name: drawn_mean(values, weights)
+        for name, values in readings_by_image(network, images, sample).items()
+    }
+    found = {}
+    drawn_effects = drawn_channel_effects(whole, np.stack(parts, axis=-1), truth, weights)
+    for kind, effect in effects_of(whole, parts, truth)._asdict().items():
+        drawn_effect = getattr(drawn_effects, kind)
+        for reading, values in readings.items():
+            drawn = np.array(
+                [
+                    spearman(*pair)[judged]
+                    for pair in zip(drawn_readings[reading], drawn_effect, strict=True)
+                ]
+            ).reshape(len(weights), judged.sum())
+            rows = np.where(judged, spearman(values, effect), np.nan)
+            found[f"{reading}-{kind}"] = Agreement(rows, bounds_of_mean(rows[judged], drawn))
+    return found
+
+
+def drawn_channel_effects(
+    whole: Float[np.ndarray, "image attribute"],
+    without: Float[np.ndarray, "image attribute channel"],
+    labels: Float[np.ndarray, "image attribute"],
+    weights: Weights,
+) -> ChannelEffects:
+    """Return what each attribute loses without each channel, in each draw.
+
+    Args:
+        whole: Logits.
+        without: Logits with each channel at its mean.
+        labels: 0, 1, or NaN where unknown.
+        weights: As :func:`maskatlas.evaluation.draws.draw_weights` gives them.
+    """
+    shape = len(weights), *without.shape[1:]
+    area, logit = np.empty(shape), np.empty(shape)
+    for k, truth in enumerate(labels.T):
+        scores = np.concatenate([whole[:, k, None], without[:, k]], axis=1)
+        areas = drawn_auroc(scores, truth, weights)
+        area[:, k] = areas[:, :1] - areas[:, 1:]
+        logit[:, k] = drawn_mean(scores[:, :1] - scores[:, 1:], weights * (truth == 1))
+    return ChannelEffects(area, logit, drawn_mean(np.abs(whole[..., None] - without), weights))
 
 
 def completeness_error(
@@ -158,6 +226,7 @@ def _removals(
     sample: Int64[Tensor, " chosen"],
     orders: Mapping[str, Int[np.ndarray, "attribute channel"]],
     steps: int,
+    weights: Weights,
 ) -> tuple[Removal, ...]:
     """Return the curves of each order, and their areas against the random one, which is last."""
     network, labels = given.network, given.labels[sample].numpy()
@@ -175,26 +244,41 @@ def _removals(
     pairs = _pairs(given, sample)
     between = (fallen[-1] - fallen[:-1])[:, labels == 1].T
     measured = measure(between, READINGS, pairs, seed=given.seed)
-    ranked = area_under(np.moveaxis(areas, 1, -1))
+    ranked, drawn = area_under(np.moveaxis(areas, 1, -1)), drawn_areas(logits, labels, weights)
     return tuple(
         Removal(
             order=name,
             logit=np.array([mean_defined(row) for row in means[place] - means[place, -1]]),
             auroc=np.array([mean_defined(row) for row in areas[place]]),
             logit_area=measured.get(name),
-            auroc_area=None if name == RANDOM else ranked[-1] - ranked[place],
+            auroc_area=None
+            if name == RANDOM
+            else bounds_of_mean(ranked[-1] - ranked[place], drawn[:, -1] - drawn[:, place]),
         )
         for place, name in enumerate(orders)
     )
 
 
+def drawn_areas(
+    logits: Float[np.ndarray, "order step image attribute"],
+    labels: Float[np.ndarray, "image attribute"],
+    weights: Weights,
+) -> Float[np.ndarray, "draw order attribute"]:
+    """Return the area under each order's curve of AUROC, in each draw."""
+    orders, steps, _, attributes = logits.shape
+    areas = [
+        drawn_auroc(logits[..., k].reshape(orders * steps, len(truth)).T, truth, weights)
+        for k, truth in enumerate(labels.T)
+    ]
+    curves = np.stack(areas, axis=-1).reshape(len(weights), orders, steps, attributes)
+    return area_under(np.moveaxis(curves, 2, -1))
+
+
 def _pairs(given: Examination, sample: Int64[Tensor, " chosen"]) -> Pairs:
     """Return all images of the sample with the attributes that they have."""
-    people = given.images.data.identities
-    units = resampling_units(len(given.images), None if people is None else people.numpy())
     images, attributes = torch.nonzero(given.labels[sample] == 1).T
     chosen = sample[images].numpy()
-    return Pairs(chosen, attributes.numpy(), units[chosen], given.network.attributes)
+    return Pairs(chosen, attributes.numpy(), units_of(given)[chosen], given.network.attributes)
 
 
 def _remaining(

@@ -1,5 +1,6 @@
 """Is a map, and a mask, about its own attribute: maps compared, masks exchanged."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskatlas import distributed
+from maskatlas.evaluation.draws import (
+    Weights,
+    bounds_of_mean,
+    draw_weights,
+    drawn_auroc,
+    drawn_mean,
+)
 from maskatlas.evaluation.examination import Examination
-from maskatlas.evaluation.intervals import Measured, Pairs, measure
+from maskatlas.evaluation.intervals import Bounds, Measured, Pairs, measure
 from maskatlas.evaluation.positives import Positives, maps_of, units_of
 from maskatlas.inference import passes
 from maskatlas.interventions import evenly_spread, positive_mean
-from maskatlas.metrics import attribute_metrics, mean_defined, or_none
+from maskatlas.metrics import attribute_metrics, or_none
 
 IMAGES = 100
 """Maps are compared on at most so many images, unless told otherwise."""
@@ -57,18 +65,16 @@ class MaskExchange:
     """Change of the accuracy."""
     auroc: Table
     """Change of the AUROC."""
-
-    def mean(self) -> dict[str, float]:
-        """Return the mean change over all pairs: how much it matters whose mask it is."""
-        tables = {"logit": self.logit, "accuracy": self.accuracy, "auroc": self.auroc}
-        return {name: mean_defined(_off_diagonal(table)) for name, table in tables.items()}
+    mean: Mapping[str, Bounds]
+    """Of ``logit``, ``accuracy`` and ``auroc`` over all pairs: how much it matters whose mask it
+    is."""
 
     def to_json(self) -> dict[str, Any]:
         """Return means and tables."""
         return {
             "images": self.images,
             "attributes": list(self.attributes),
-            "mean": {name: or_none(value) for name, value in self.mean().items()},
+            "mean": {name: bounds.to_json() for name, bounds in self.mean.items()},
             "logit": _listed(self.logit),
             "accuracy": _listed(self.accuracy),
             "auroc": _listed(self.auroc),
@@ -156,15 +162,20 @@ def mask_exchange(given: Examination, *, limit: int = EXCHANGED_IMAGES) -> MaskE
         assert output.pooled is not None
         exchanged = weight @ output.pooled.to(weight.dtype).mT + bias[:, None]
         scores[torch.searchsorted(sample, batch.indices)] = exchanged.float().cpu()
-    return _changes(network.attributes, distributed.sum_(scores).numpy(), labels[sample].numpy())
+    weights = draw_weights(units_of(given)[sample.numpy()], given.seed)
+    return _changes(
+        network.attributes, distributed.sum_(scores).numpy(), labels[sample].numpy(), weights
+    )
 
 
 def _changes(
     attributes: tuple[str, ...],
     scores: Float[np.ndarray, "image attribute attribute"],
     truth: Float[np.ndarray, "image attribute"],
+    weights: Weights,
 ) -> MaskExchange:
-    changes = {name: np.empty(scores.shape[1:]) for name in ("logit", "accuracy", "auroc")}
+    tables = {name: np.empty(scores.shape[1:]) for name in ("logit", "accuracy", "auroc")}
+    draws = {name: np.empty((len(weights), *scores.shape[1:])) for name in tables}
     for j, own in enumerate(truth.T):
         same = np.repeat(own[:, None], truth.shape[1], axis=1)
         measured = attribute_metrics(scores[:, j], same)
@@ -173,12 +184,38 @@ def _changes(
             ("accuracy", measured.accuracy),
             ("auroc", measured.auroc),
         ):
-            changes[name][j] = values - values[j]
-    return MaskExchange(attributes, len(truth), **changes)
+            tables[name][j] = values - values[j]
+        for name, drawn in drawn_scores(scores[:, j], own, weights).items():
+            draws[name][:, j] = drawn - drawn[:, j, None]
+    mean = {
+        name: bounds_of_mean(_off_diagonal(table), _off_diagonal(draws[name]))
+        for name, table in tables.items()
+    }
+    return MaskExchange(attributes, len(truth), **tables, mean=mean)
 
 
-def _off_diagonal(table: Table) -> Float[np.ndarray, " pair"]:
-    return np.asarray(table[~np.eye(len(table), dtype=bool)])
+def drawn_scores(
+    scores: Float[np.ndarray, "image mask"], labels: Float[np.ndarray, " image"], weights: Weights
+) -> dict[str, Float[np.ndarray, "draw mask"]]:
+    """Return mean positive logit, accuracy and AUROC of one attribute by each mask, in each draw.
+
+    Args:
+        scores: Logits.
+        labels: 0, 1, or NaN where unknown.
+        weights: As :func:`maskatlas.evaluation.draws.draw_weights` gives them.
+    """
+    right = (scores > 0) == (labels[:, None] == 1)
+    return {
+        "logit": drawn_mean(scores, weights * (labels == 1)),
+        "accuracy": drawn_mean(right.astype(np.float64), weights * ~np.isnan(labels)),
+        "auroc": drawn_auroc(scores, labels, weights),
+    }
+
+
+def _off_diagonal(
+    tables: Float[np.ndarray, "*draw attribute attribute"],
+) -> Float[np.ndarray, "*draw pair"]:
+    return np.asarray(tables[..., ~np.eye(tables.shape[-1], dtype=bool)])
 
 
 def _listed(table: Table) -> list[list[float | None]]:

@@ -107,7 +107,7 @@ class JudgedFacts:
     """Contributions add up to the logit, but for rounding."""
     drops: tuple[str, ...]
     """What a channel's removal was seen to change."""
-    readings: tuple[tuple[str, tuple[float, ...]], ...]
+    readings: tuple[tuple[str, tuple[Bounds | None, ...]], ...]
     """Agreement of each reading of importance with each of these drops."""
     seed_columns: tuple[tuple[str, ...], tuple[str, ...]]
     """Readings of importance, and methods, by which it is compared with networks of other seeds."""
@@ -213,7 +213,7 @@ def _seed_columns(judgements: Judgements) -> tuple[tuple[str, ...], tuple[str, .
 
 def _readings(
     judgements: Judgements,
-) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[float, ...]], ...]]:
+) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[Bounds | None, ...]], ...]]:
     """Return the kinds of drops, and each reading's agreement with them."""
     if judgements.channel_faithfulness is None:
         return (), ()
@@ -221,8 +221,7 @@ def _readings(
     split = {name: name.rpartition("-") for name in agreement}
     drops = tuple(dict.fromkeys(drop for _, _, drop in split.values()))
     readings = dict.fromkeys(reading for reading, _, _ in split.values())
-    table = {(r, drop): agreement[name].mean for name, (r, _, drop) in split.items()}
+    table = {(r, drop): agreement[name] for name, (r, _, drop) in split.items()}
     return drops, tuple(
-        (reading, tuple(table.get((reading, drop), math.nan) for drop in drops))
-        for reading in readings
+        (reading, tuple(table.get((reading, drop)) for drop in drops)) for reading in readings
     )

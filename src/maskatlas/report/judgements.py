@@ -60,6 +60,8 @@ class Removal:
     auroc: tuple[float, ...]
     area: Bounds | None
     """Between the random order's curve of logits and this one; None for the random order."""
+    auroc_area: Bounds | None
+    """The same of AUROC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class ChannelFaithfulness:
     images: int
     completeness_error: float
     removal: Mapping[str, Removal]
-    agreement: Mapping[str, Spread]
-    """Rank correlation with the true drop, by names such as ``mask-logit``."""
+    agreement: Mapping[str, Bounds]
+    """Rank correlation with what removing a channel does, by names such as ``mask-logit``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class MaskExchange:
 
     images: int
     attributes: tuple[str, ...]
-    mean: Mapping[str, float]
+    mean: Mapping[str, Bounds]
     """Change of ``logit``, ``accuracy`` and ``auroc``, over all pairs."""
     logit: tuple[tuple[float, ...], ...]
 
@@ -205,7 +207,10 @@ def _channel_faithfulness(found: Table, place: str) -> ChannelFaithfulness:
         removal={
             name: _removal(order, f"{place}.removal.{name}") for name, order in orders.items()
         },
-        agreement=_spreads(found, "agreement", place),
+        agreement={
+            name: bounds_of(value, f"{place}.agreement.{name}")
+            for name, value in table_of(found.get("agreement"), f"{place}.agreement").items()
+        },
     )
 
 
@@ -216,6 +221,9 @@ def _removal(found: object, place: str) -> Removal:
         logit=numbers_of(order, "logit", place),
         auroc=numbers_of(order, "auroc", place),
         area=None if area is None else measured_of(area, f"{place}.logit_area").overall,
+        auroc_area=None
+        if area is None
+        else bounds_of(order.get("auroc_area"), f"{place}.auroc_area"),
     )
 
 
@@ -252,7 +260,9 @@ def _mask_exchange(found: Table, place: str) -> MaskExchange:
     return MaskExchange(
         images=count_of(found, "images", place),
         attributes=attributes,
-        mean={k: number_of(mean, k, f"{place}.mean") for k in ("logit", "accuracy", "auroc")},
+        mean={
+            k: bounds_of(mean.get(k), f"{place}.mean.{k}") for k in ("logit", "accuracy", "auroc")
+        },
         logit=tuple(rows),
     )
 
