@@ -119,7 +119,7 @@ def test_the_page_tells_every_subject(tmp_path: Path, dots: None) -> None:
         "1 pair does the same work: 1 and 6.",
         "<b>−0.40</b>",
         "<b>−2.0</b> (−12.0 to +8.0) points",
-        "its AUROC by <b>+0.020</b>",
+        "and by 0.020 lower in AUROC (−0.080 to 0.120).",
         "0.12 by <bdi>mean mask</bdi>",
         "“masks alone” only what masks are computed from is random",
         "docs/evaluation.md",
