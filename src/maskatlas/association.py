@@ -30,6 +30,8 @@ _NULL: Final = 100_000
 """About so many values make a null distribution."""
 _SHUFFLES: Final = (50, 1000)
 """At least and at most so many shuffles."""
+_TOGETHER: Final = 25
+"""So many tables are shuffled at once."""
 _ROUNDING: Final = 1e-10
 
 Square = Float[np.ndarray, "row row"]
@@ -48,8 +50,8 @@ def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
         seed: Of the shuffles.
     """
 
-    def correlation(rows: Rows) -> Square:
-        return _correlation(rows - rows.mean(0) if centred else rows)
+    def correlation(rows: Float[np.ndarray, "*shuffle row column"]) -> np.ndarray:
+        return _correlation(rows - rows.mean(-2, keepdims=True) if centred else rows)
 
     values = table - table.mean(0) if centred else table
     flat = values.std(1) <= _ROUNDING * np.abs(table).max(initial=0)
@@ -57,8 +59,9 @@ def row_p(table: Rows, *, centred: bool, seed: int = 0) -> Square:
     observed[flat] = observed[:, flat] = np.nan
     upper = np.triu_indices(len(table), 1)
 
-    def shuffled(random: np.random.Generator) -> Values:
-        return correlation(random.permuted(values, axis=1))[upper]
+    def shuffled(random: np.random.Generator, count: int) -> Values:
+        rows = random.permuted(np.broadcast_to(values, (count, *values.shape)), axis=2)
+        return correlation(rows)[:, *upper].ravel()
 
     return _pooled_p(observed, shuffled, len(upper[0]), seed)
 
@@ -77,8 +80,9 @@ def label_p(
     people, others = shares.shape[1], ~np.eye(len(shares), dtype=bool)
     statistic = _where_known(shares) if np.isnan(shares).any() else _all_known(shares)
 
-    def shuffled(random: np.random.Generator) -> Values:
-        return statistic(random.permutation(people))[others]
+    def shuffled(random: np.random.Generator, count: int) -> Values:
+        orders = (random.permutation(people) for _ in range(count))
+        return np.concatenate([statistic(order)[others] for order in orders])
 
     return _pooled_p(statistic(np.arange(people)), shuffled, int(others.sum()), seed)
 
@@ -120,18 +124,24 @@ def _shares(
     return shares
 
 
-def _correlation(rows: Rows) -> Square:
+def _correlation(
+    rows: Float[np.ndarray, "*shuffle row column"],
+) -> Float[np.ndarray, "*shuffle row row"]:
     """Return Pearson's r of every two rows; NaN where one is constant but for rounding."""
     unit = _standardised(rows)
-    correlation: Square = unit @ unit.T
+    correlation: np.ndarray = unit @ unit.swapaxes(-2, -1)
     return correlation
 
 
-def _standardised(rows: Rows) -> Rows:
+def _standardised(
+    rows: Float[np.ndarray, "*shuffle row column"],
+) -> Float[np.ndarray, "*shuffle row column"]:
     """Return rows of mean 0 and length 1; NaN where one is constant but for rounding."""
-    away = rows - rows.mean(1, keepdims=True)
-    spread, level = (away**2).sum(1), (rows**2).sum(1)
-    unit: Rows = away / np.where(spread > _ROUNDING * level, np.sqrt(spread), np.nan)[:, None]
+    away = rows - rows.mean(-1, keepdims=True)
+    spread, level = (away**2).sum(-1), (rows**2).sum(-1)
+    unit: np.ndarray = (
+        away / np.where(spread > _ROUNDING * level, np.sqrt(spread), np.nan)[..., None]
+    )
     return unit
 
 
@@ -173,13 +183,16 @@ def _all_known(shares: Rows) -> Statistic:
 
 
 def _pooled_p(
-    observed: Square, shuffled: Callable[[np.random.Generator], Values], values: int, seed: int
+    observed: Square,
+    shuffled: Callable[[np.random.Generator, int], Values],
+    values: int,
+    seed: int,
 ) -> Square:
     """Return the share of all pairs' shuffled values at least as far from their mean.
 
     Args:
         observed: The statistic of each pair.
-        shuffled: Returns that of all pairs after a shuffle; NaN where it is undefined.
+        shuffled: Returns that of all pairs after each of so many shuffles; NaN where undefined.
         values: How many those are.
         seed: Of the shuffles.
     """
@@ -187,7 +200,8 @@ def _pooled_p(
         return np.full_like(observed, np.nan)
     random = np.random.default_rng(seed)
     shuffles = int(np.clip(math.ceil(_NULL / values), *_SHUFFLES))
-    null = np.concatenate([shuffled(random) for _ in range(shuffles)])
+    blocks = [min(_TOGETHER, shuffles - done) for done in range(0, shuffles, _TOGETHER)]
+    null = np.concatenate([shuffled(random, count) for count in blocks])
     null = null[~np.isnan(null)]
     mean = null.mean() if len(null) else 0.0
     away = np.sort(np.abs(null - mean))

@@ -108,14 +108,16 @@ class ReplicateSums:
         """
         if not len(units):
             return
-        summands = _summands(mask_mean, contribution, labels)
+        masks = mask_mean.astype(np.float64)
+        products = masks @ masks.swapaxes(1, 2)
+        summands = _summands(masks, products, contribution, labels)
         rows = np.concatenate([part.reshape(len(units), -1) for part in summands.values()], axis=1)
         for group, row in zip(self._groups_of(units), rows, strict=True):
             self._sums["groups"][group] += row
         first = summands["first"]
         either = first + first.swapaxes(1, 2) - 2 * summands["both"]
         self._sums["apart"] += either.sum(0)
-        for name, values in _pair_sums(mask_mean.astype(np.float64)).items():
+        for name, values in _pair_sums(masks, products).items():
             self._sums[name] += (either * values).sum(0)
 
     def _groups_of(self, units: Int[np.ndarray, " batch"]) -> list[int]:
@@ -192,6 +194,7 @@ class ReplicateSums:
             The plain correlation, the centred one, and the number of those images.
         """
         samples = self._sums["apart"] * self.channels
+        level = _over(self._sums["apart_square"], samples)
         found = []
         for kind in ("", "_centred"):
             mean, square, product = (
@@ -199,7 +202,7 @@ class ReplicateSums:
                 for name in ("sum", "square", "product")
             )
             variance = square - mean**2
-            variance = np.where(variance > _ROUNDING * square, variance, 0)
+            variance = np.where(variance > _ROUNDING * level, variance, 0)
             correlation = _over(product - mean * mean.T, np.sqrt(variance * variance.T))
             found.append(np.clip(correlation, -1, 1))
         return found[0], found[1], self._sums["apart"].copy()
@@ -242,12 +245,12 @@ def _weights(
 
 
 def _summands(
-    mask_mean: Float[np.ndarray, "batch attribute channel"],
+    masks: Float[np.ndarray, "batch attribute channel"],
+    products: Float[np.ndarray, "batch attribute attribute"],
     contribution: Float[np.ndarray, "batch attribute channel"],
     labels: Float[np.ndarray, "batch attribute"],
 ) -> dict[str, Float[np.ndarray, "batch ..."]]:
-    """Return what each image adds to each sum."""
-    masks = mask_mean.astype(np.float64)
+    """Return what each image adds to each sum; products are those of masks, over channels."""
     score = contribution.sum(2, dtype=np.float64)
     known = (~np.isnan(labels)).astype(np.float64)
     positive = (labels == 1).astype(np.float64)
@@ -255,7 +258,7 @@ def _summands(
         "images": np.ones(len(masks)),
         "mask": masks,
         "magnitude": np.abs(contribution).astype(np.float64),
-        "attribute_products": _triangle(masks @ masks.swapaxes(1, 2)),
+        "attribute_products": _triangle(products),
         "channel_products": _triangle(masks.swapaxes(1, 2) @ masks),
         "known": known[:, :, None] * known[:, None],
         "first": positive[:, :, None] * known[:, None],
@@ -269,14 +272,20 @@ def _summands(
 
 def _pair_sums(
     masks: Float[np.ndarray, "batch attribute channel"],
+    products: Float[np.ndarray, "batch attribute attribute"],
 ) -> dict[str, Float[np.ndarray, "batch attribute _"]]:
     """Return, over channels, each image's sums and squares of the row's masks, and products."""
+    total, off = masks.sum(2), products.mean(2)
+    # to take each channel's mean over attributes away is linear: it can be done afterwards
+    centred = products - off[:, :, None] - off[:, None] + off.mean(1)[:, None, None]
     result: dict[str, Float[np.ndarray, "batch attribute _"]] = {}
-    for kind, values in (("", masks), ("_centred", masks - masks.mean(1, keepdims=True))):
-        product = values @ values.swapaxes(1, 2)
+    for kind, sums, product in (
+        ("", total, products),
+        ("_centred", total - total.mean(1, keepdims=True), centred),
+    ):
         square = np.diagonal(product, axis1=1, axis2=2)
         names = (f"apart{kind}_{name}" for name in ("sum", "square", "product"))
-        parts = (values.sum(2, keepdims=True), square[:, :, None], product)
+        parts = (sums[:, :, None], square[:, :, None], product)
         result |= dict(zip(names, parts, strict=True))
     return result
 
