@@ -40,6 +40,19 @@ def test_every_section_arrives(tmp_path: Path) -> None:
     }
 
 
+def test_means_without_intervals_of_earlier_versions_arrive() -> None:
+    earlier = copy.deepcopy(WRITTEN)
+    earlier["mask_exchange"]["mean"] = {"logit": -0.4, "accuracy": -0.02, "auroc": None}
+    earlier["channel_faithfulness"]["removal"]["mask"]["auroc_area"] = 0.01
+    found = read_judgements(earlier, "here")
+    assert found is not None
+    area = found.channel_faithfulness.removal["mask"].auroc_area
+    for bounds, mean in ((found.mask_exchange.mean["logit"], -0.4), (area, 0.01)):
+        assert bounds.mean == mean
+        assert math.isnan(bounds.low)
+    assert math.isnan(found.mask_exchange.mean["auroc"].mean)
+
+
 def test_channels_arrive() -> None:
     found = read_judgements(WRITTEN, "here")
     assert found is not None
@@ -111,7 +124,8 @@ def test_an_evaluation_of_an_earlier_version_has_none(tmp_path: Path) -> None:
         ("channel_faithfulness.removal.mask.logit", None, "expected a list for `logit`"),
         ("channel_faithfulness.removal.mask.logit_area", 1, "logit_area: expected a JSON object"),
         ("channel_faithfulness.agreement.mask-logit", 0.4, "expected a JSON object"),
-        ("channel_faithfulness.removal.mask.auroc_area", 0.1, "auroc_area: expected a JSON object"),
+        ("channel_faithfulness.removal.mask.auroc_area", "?", "a number for `auroc_area`"),
+        ("mask_exchange.mean.logit", [0.1], "expected a number for `logit`"),
         ("specificity.methods.mask", 0.5, "specificity.methods.mask: expected a JSON object"),
         ("mask_exchange.attributes", [1, 2, 3], "expected `attributes`, a list of names"),
         ("mask_exchange.logit", [[1, 2], [3, 4]], "each of the 3 attributes"),

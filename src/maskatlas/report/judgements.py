@@ -4,6 +4,7 @@ Every section is read by a function of its own, which raises RunError where it i
 ``maskatlas evaluate`` writes.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -221,10 +222,15 @@ def _removal(found: object, place: str) -> Removal:
         logit=numbers_of(order, "logit", place),
         auroc=numbers_of(order, "auroc", place),
         area=None if area is None else measured_of(area, f"{place}.logit_area").overall,
-        auroc_area=None
-        if area is None
-        else bounds_of(order.get("auroc_area"), f"{place}.auroc_area"),
+        auroc_area=None if area is None else _bounds(order, "auroc_area", place),
     )
+
+
+def _bounds(found: Table, key: str, place: str) -> Bounds:
+    """Read a mean and its interval, or a mean alone, as earlier versions wrote it."""
+    if isinstance(found.get(key), dict):
+        return bounds_of(found[key], f"{place}.{key}")
+    return Bounds(number_of(found, key, place), math.nan, math.nan)
 
 
 def _spreads(found: Table, key: str, place: str) -> dict[str, Spread]:
@@ -260,9 +266,7 @@ def _mask_exchange(found: Table, place: str) -> MaskExchange:
     return MaskExchange(
         images=count_of(found, "images", place),
         attributes=attributes,
-        mean={
-            k: bounds_of(mean.get(k), f"{place}.mean.{k}") for k in ("logit", "accuracy", "auroc")
-        },
+        mean={k: _bounds(mean, k, f"{place}.mean") for k in ("logit", "accuracy", "auroc")},
         logit=tuple(rows),
     )
 
