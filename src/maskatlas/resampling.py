@@ -21,6 +21,7 @@ LEVEL = 0.95
 
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _OF_GROUPS: Final = 0x67726F757073
+"""Sets the words that make groups apart from those of the draws."""
 _BLOCK = 4_000_000
 """Weights that are held at once."""
 

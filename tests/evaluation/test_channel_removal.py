@@ -159,7 +159,7 @@ def test_intervals_are_those_of_images_repeated_as_often_as_they_are_drawn(monke
         assert (found.overall.low, found.overall.high) == pytest.approx(expected, rel=1e-5), name
 
 
-def test_areas_are_drawn_as_curves_are(monkeypatch) -> None:
+def test_areas_are_drawn_as_curves_are() -> None:
     random = np.random.default_rng(4)
     logits = np.round(random.normal(size=(2, 3, 12, 3)), 1)
     labels = random.choice([0.0, 1.0, np.nan], (12, 3), p=[0.5, 0.3, 0.2])

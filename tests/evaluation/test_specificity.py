@@ -8,6 +8,8 @@ import torch
 from linear_networks import LinearNetwork, examine, seen
 from maskatlas.evaluation.specificity import map_correlation, mask_exchange, specificity
 from maskatlas.explanations import explain
+from maskatlas.metrics import mean_defined
+from maskatlas.resampling import poisson_weights, resampling_units
 from networks import draw_images, make_dataset, make_network
 from reference import specificity as slow
 from reference.metrics import auroc
@@ -107,6 +109,40 @@ def test_exchanged_masks_do_what_really_exchanged_masks_do(context: bool) -> Non
         assert bounds.low <= bounds.mean <= bounds.high
     assert found.mean["logit"].low < found.mean["logit"].high
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_bounds_of_exchanged_masks_are_those_of_repeated_images(monkeypatch) -> None:
+    monkeypatch.setattr("maskatlas.evaluation.draws.DRAWS", 6)
+    network = make_network(NAMES, channels=4, image_size=8)
+    data = make_dataset(14, NAMES, seed=2)
+    given = examine(network, data)
+    found = mask_exchange(given)
+    labels, images = data.labels.numpy(), seen(network, data)
+    scores = np.array(
+        [
+            [[slow.exchanged_logit(network, image, j, k) for image in images] for k in range(3)]
+            for j in range(3)
+        ]
+    )
+    drawn: dict[str, list[float]] = {name: [] for name in found.mean}
+    for weights in poisson_weights(resampling_units(14, None), 6, given.seed).T:
+        changes: dict[str, list[float]] = {name: [] for name in found.mean}
+        for j, k in ((j, k) for j in range(3) for k in range(3) if j != k):
+            known = np.repeat(np.arange(14), weights * ~np.isnan(labels[:, j]))
+            truth = labels[known, j]
+            own, other = scores[j, j, known], scores[j, k, known]
+            lost = other - own
+            changes["logit"].append(mean_defined(lost[truth == 1]))
+            right = ((row > 0) == (truth == 1) for row in (own, other))
+            changes["accuracy"].append(-np.subtract(*map(np.mean, right)))
+            areas = (auroc(row.tolist(), truth.tolist()) for row in (own, other))
+            changes["auroc"].append(-np.subtract(*areas))
+        for name, values in changes.items():
+            drawn[name].append(mean_defined(np.array(values)))
+    for name, bounds in found.mean.items():
+        away = 1.95996 * np.std(drawn[name], ddof=1)
+        expected = bounds.mean - away, bounds.mean + away
+        assert (bounds.low, bounds.high) == pytest.approx(expected, rel=1e-4, abs=1e-6), name
 
 
 def test_it_does_not_matter_whose_mask_it_is_where_all_are_the_same() -> None:

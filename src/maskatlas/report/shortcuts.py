@@ -88,7 +88,6 @@ def _facts(
         "source": result["source"],
         "points": points,
         "methods": tuple(points[0]["methods"]),
-        "floors": FLOORS,
         "first": first,
         "lost": result["lost"],
         "moved": result["moved"],
