@@ -66,6 +66,7 @@ def test_every_image_passes_once_in_batches_without_gradients() -> None:
     for batch, output in passes(network, packed(network, data)):
         assert not output.features.requires_grad
         assert output.logits.dtype == torch.float32
+        assert output.reconstruction is None
         seen.append(batch.indices.tolist())
     assert seen == [[0, 1, 2], [3, 4, 5], [6]]
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from maskatlas.cache import PackedImages
 from maskatlas.config import ModelConfig
 from maskatlas.errors import CheckpointError, ConfigError, ImageError
-from maskatlas.model import AttributeNetwork, build_network
+from maskatlas.model import AttributeNetwork, Output, build_network
 from networks import NAMES, draw_images, make_dataset, make_network
 from reference import model as slow
 
@@ -135,6 +135,27 @@ def test_a_part_that_is_not_there_is_none() -> None:
     assert masked.multilabel_logits is None
     assert masked.reconstruction is not None
     assert masked.scores is masked.logits
+
+
+def test_without_its_reconstructor_a_network_is_the_same_but_for_the_image() -> None:
+    class Louder(AttributeNetwork):
+        def forward(self, images: torch.Tensor) -> Output:
+            output = super().forward(images)
+            return output._replace(logits=2 * output.logits)
+
+    network, images = make_network(), draw_images(2)
+    network.__class__ = Louder
+    bare = network.without_reconstructor()
+    assert bare.reconstructor is None
+    assert bare.without_reconstructor().reconstructor is None
+    found, expected = bare(images), network(images)
+    assert found.reconstruction is None
+    assert expected.reconstruction is not None
+    for one, other in zip(found[:-1], expected[:-1], strict=True):
+        assert torch.equal(one, other)
+    assert bare.extractor is network.extractor
+    assert bare.subnetworks is network.subnetworks
+    assert bare.attributes == network.attributes
 
 
 def test_a_network_needs_a_head_and_names() -> None:

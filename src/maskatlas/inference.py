@@ -50,6 +50,8 @@ def passes(
 ) -> Iterator[tuple[Batch, Output]]:
     """Run the network over this process's share of the images, batch by batch, without gradients.
 
+    Images are not reconstructed.
+
     Args:
         network: In eval mode.
         images: The dataset, preprocessed.
@@ -61,6 +63,7 @@ def passes(
     chosen = torch.arange(len(images)) if indices is None else indices
     share = chosen[distributed.rank() :: distributed.world_size()]
     hidden = None if title else True
+    network = network.without_reconstructor()
     for part in tqdm(share.split(BATCH_SIZE), desc=title, disable=hidden, leave=False):
         batch = images.batch(part)
         pixels = batch.images.to(parameter.device).to(parameter.dtype) / 255

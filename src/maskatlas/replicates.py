@@ -89,6 +89,7 @@ class ReplicateSums:
         self._columns = dict(zip(self._shapes, map(slice, starts, ends), strict=True))
         self._sums = {"groups": np.zeros((len(first), ends[-1]))}
         self._sums |= {name: np.zeros((K, K)) for name in ("apart", *_APART)}
+        self._rows = np.empty((0, ends[-1]))
 
     def update(
         self,
@@ -108,17 +109,25 @@ class ReplicateSums:
         """
         if not len(units):
             return
-        masks = mask_mean.astype(np.float64)
-        products = masks @ masks.swapaxes(1, 2)
-        summands = _summands(masks, products, contribution, labels)
-        rows = np.concatenate([part.reshape(len(units), -1) for part in summands.values()], axis=1)
+        rows = self._room(len(units))
+        summands = {
+            name: rows[:, columns].reshape(-1, *self._shapes[name])
+            for name, columns in self._columns.items()
+        }
+        _fill(summands, mask_mean, contribution, labels)
         for group, row in zip(self._groups_of(units), rows, strict=True):
             self._sums["groups"][group] += row
-        first = summands["first"]
+        masks, first = summands["mask"], summands["first"]
         either = first + first.swapaxes(1, 2) - 2 * summands["both"]
         self._sums["apart"] += either.sum(0)
-        for name, values in _pair_sums(masks, products).items():
+        for name, values in _pair_sums(masks, masks @ masks.swapaxes(1, 2)).items():
             self._sums[name] += (either * values).sum(0)
+
+    def _room(self, images: int) -> Float[np.ndarray, "batch summand"]:
+        """Return rows for what so many images add, the same memory again and again."""
+        if len(self._rows) < images:
+            self._rows = np.empty((images, self._sums["groups"].shape[1]))
+        return self._rows[:images]
 
     def _groups_of(self, units: Int[np.ndarray, " batch"]) -> list[int]:
         place = np.searchsorted(self._units, units).clip(max=len(self._units) - 1)
@@ -244,30 +253,31 @@ def _weights(
     return np.concatenate(drawn, axis=1).astype(np.float64).T
 
 
-def _summands(
-    masks: Float[np.ndarray, "batch attribute channel"],
-    products: Float[np.ndarray, "batch attribute attribute"],
+def _fill(
+    summands: Mapping[str, Float[np.ndarray, "batch ..."]],
+    mask_mean: Float[np.ndarray, "batch attribute channel"],
     contribution: Float[np.ndarray, "batch attribute channel"],
     labels: Float[np.ndarray, "batch attribute"],
-) -> dict[str, Float[np.ndarray, "batch ..."]]:
-    """Return what each image adds to each sum; products are those of masks, over channels."""
+) -> None:
+    """Write what each image adds to each sum."""
+    known, positive = ~np.isnan(labels), labels == 1
+    summands["images"][...] = 1
+    summands["mask"][...] = mask_mean
+    np.abs(contribution, out=summands["magnitude"])
+    masks = summands["mask"]
+    summands["attribute_products"][...] = _triangle(masks @ masks.swapaxes(1, 2))
+    summands["channel_products"][...] = _triangle(masks.swapaxes(1, 2) @ masks)
     score = contribution.sum(2, dtype=np.float64)
-    known = (~np.isnan(labels)).astype(np.float64)
-    positive = (labels == 1).astype(np.float64)
-    return {
-        "images": np.ones(len(masks)),
-        "mask": masks,
-        "magnitude": np.abs(contribution).astype(np.float64),
-        "attribute_products": _triangle(products),
-        "channel_products": _triangle(masks.swapaxes(1, 2) @ masks),
-        "known": known[:, :, None] * known[:, None],
-        "first": positive[:, :, None] * known[:, None],
-        "both": positive[:, :, None] * positive[:, None],
-        "score": known[:, :, None] * score[:, None],
-        "score_square": known[:, :, None] * (score**2)[:, None],
-        "score_product": (known * score)[:, :, None] * score[:, None],
-        "score_label": positive[:, :, None] * score[:, None],
-    }
+    for name, row, column in (
+        ("known", known, known),
+        ("first", positive, known),
+        ("both", positive, positive),
+        ("score", known, score),
+        ("score_square", known, score**2),
+        ("score_product", known * score, score),
+        ("score_label", positive, score),
+    ):
+        np.multiply(row[:, :, None], column[:, None], out=summands[name])
 
 
 def _pair_sums(

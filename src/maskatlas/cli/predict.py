@@ -28,7 +28,7 @@ class Predict(OnRun):
         from maskatlas.atlas_files import table_text
 
         check_photos(self.images)
-        network = self.network()
+        network = self.network().without_reconstructor()
         device = next(network.parameters()).device
         failed: list[Path] = []
         if not self.json:

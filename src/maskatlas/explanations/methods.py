@@ -90,6 +90,7 @@ def explainers(network: AttributeNetwork | Explainable) -> dict[str, Explainer]:
     """
     methods: dict[str, Explainer] = {}
     if isinstance(network, AttributeNetwork):
+        network = network.without_reconstructor()
         if passes_as_ours(network):
             methods |= {
                 name: partial(_by_features, network, method)
