@@ -285,7 +285,7 @@ def make_judgements(
         "seed_agreement": {
             "runs/b": {
                 "channels": [[0, 3], [1, 2]],
-                "channel_correlation": 0.71,
+                "channel_correlation": bounds(0.71),
                 "readings": _spreads(attributes, mask=0.62, contribution=0.83),
                 "maps": {m: {"agreement": _measured(0.57, attributes)} for m in methods},
             }

@@ -4,12 +4,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from linear_networks import LinearNetwork, examine
 from maskatlas.errors import ConfigError
+from maskatlas.evaluation import draws
 from maskatlas.evaluation.perturbations import image_seed
 from maskatlas.evaluation.stability import match_channels, max_sensitivity, seed_agreement
 from maskatlas.model import AttributeNetwork
+from maskatlas.resampling import poisson_weights, resampling_units
 from networks import make_dataset, make_network
 
 NAMES = ("Smiling", "Male", "Young")
@@ -82,8 +85,10 @@ def test_a_network_whose_channels_are_permuted_agrees_in_everything() -> None:
     pairs = {tuple(pair) for pair in found.channels.tolist()}
     assert pairs == {(int(order[i]), i) for i in range(5)}
     np.testing.assert_allclose(found.correlation, 1)
-    for values in found.readings.values():
-        np.testing.assert_allclose(values, 1)
+    for agreement in found.readings.values():
+        np.testing.assert_allclose(agreement.attributes, 1)
+        assert agreement.overall.low == pytest.approx(1)
+    assert found.overall.low == pytest.approx(1)
     for measures in found.maps.values():
         assert measures["agreement"].overall.mean == pytest.approx(1, abs=1e-3)
     json.dumps(found.to_json(), allow_nan=False)
@@ -96,6 +101,48 @@ def test_an_unrelated_network_agrees_less() -> None:
     assert found.channels.shape == (4, 2)
     assert found.maps["contribution"]["agreement"].overall.mean < 0.9
     assert np.nanmean(found.correlation) < 0.95
+
+
+def test_bounds_are_those_of_repeated_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draws, "DRAWS", 6)
+    network = make_network(NAMES, channels=12, image_size=16)
+    other = make_network(NAMES, channels=10, image_size=16, seed=1)
+    with torch.no_grad():
+        for part in (network, other):
+            part.extractor[-1][-2].bias.fill_(1)  # no feature is silent
+    given = examine(network, make_dataset(9, NAMES, seed=1), ("contribution",), seed=2)
+    found = seed_agreement(given, other)
+    images = given.images.batch(torch.arange(9)).images.double() / 255
+    seen = [part(images) for part in (network, other)]
+    features = [
+        output.features.movedim(1, 0)[ids].flatten(2).detach().numpy()
+        for output, ids in zip(seen, found.channels.T, strict=True)
+    ]
+    used = [
+        {"mask": output.mask_mean, "contribution": (output.pooled * part.subnetworks.weight).abs()}
+        for part, output in zip((network, other), seen, strict=True)
+    ]
+    means: dict[str, list[float]] = {"features": [], "mask": [], "contribution": []}
+    for weights in poisson_weights(resampling_units(9, None), 6, 2).T:
+        repeated = np.repeat(np.arange(9), weights)
+        rows = [f[:, repeated].reshape(10, -1) for f in features]
+        r = [np.corrcoef(*row)[0, 1] for row in zip(*rows, strict=True)]
+        means["features"].append(np.mean(r))
+        for name in ("mask", "contribution"):
+            both = [
+                part[name].detach().numpy()[repeated][:, :, ids].mean(0)
+                for part, ids in zip(used, found.channels.T, strict=True)
+            ]
+            rho = [spearmanr(*row).statistic for row in zip(*both, strict=True)]
+            means[name].append(np.mean(rho))
+    for name, overall in (
+        ("features", found.overall),
+        *((name, agreement.overall) for name, agreement in found.readings.items()),
+    ):
+        away = 1.959963985 * np.std(means[name], ddof=1)
+        assert overall.high - overall.mean == pytest.approx(away, rel=1e-5)
+        assert overall.mean - overall.low == pytest.approx(away, rel=1e-5)
+        assert away > 1e-5
 
 
 def test_networks_that_cannot_be_compared_are_told_apart() -> None:

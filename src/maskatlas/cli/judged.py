@@ -103,9 +103,9 @@ def _sensitivity(found: Section) -> list[str]:
 def _seed_agreement(found: Section) -> list[str]:
     """Return a line for each other network."""
     return [
-        f"with {name}, correlation of matched channels {number(other['channel_correlation'])}; "
-        "rank correlation of their importance, "
-        + ", ".join(f"{key} {number(value['mean'])}" for key, value in other["readings"].items())
+        f"with {name}, correlation of matched channels {with_bounds(other['channel_correlation'])};"
+        " rank correlation of their importance, "
+        + ", ".join(f"{key} {with_bounds(value)}" for key, value in other["readings"].items())
         + f"; of maps, {_best_of({m: v['agreement'] for m, v in other['maps'].items()}, max)}"
         for name, other in found.items()
     ]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
+from maskatlas.evaluation.agreement import Agreement, rank_agreement
 from maskatlas.evaluation.channels import READINGS, channel_readings, readings_by_image
 from maskatlas.evaluation.draws import (
     Weights,
@@ -24,7 +25,6 @@ from maskatlas.evaluation.examination import Examination
 from maskatlas.evaluation.faithfulness import area_under
 from maskatlas.evaluation.intervals import Bounds, Measured, Pairs, measure
 from maskatlas.evaluation.positives import restricted_subnetworks, units_of
-from maskatlas.importance import spearman
 from maskatlas.inference import passes
 from maskatlas.interventions import (
     ChannelEffects,
@@ -45,7 +45,6 @@ STEPS = 8
 """Channels go in so many equal parts."""
 RANDOM = "random"
 
-Rows = Float[np.ndarray, " attribute"]
 Readings = Mapping[str, Float[np.ndarray, "attribute channel"]]
 
 
@@ -77,16 +76,6 @@ class Removal:
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
-    """Spearman's correlation over channels of a reading and what removing a channel does."""
-
-    attributes: Rows
-    """NaN where undefined, or not judged."""
-    overall: Bounds
-    """Mean over attributes."""
-
-
-@dataclass(frozen=True, eq=False)
 class ChannelFaithfulness:
     """Whether what a channel adds, or how wide its mask is open, says what it is needed for."""
 
@@ -105,13 +94,7 @@ class ChannelFaithfulness:
             "completeness_error": self.completeness_error,
             "removal": {removal.order: removal.to_json() for removal in self.removals},
             "agreement": {
-                name: {
-                    **found.overall.to_json(),
-                    "attributes": dict(
-                        zip(self.attributes, _listed(found.attributes), strict=True)
-                    ),
-                }
-                for name, found in self.agreement.items()
+                name: found.to_json(self.attributes) for name, found in self.agreement.items()
             },
         }
 
@@ -159,14 +142,8 @@ def _agreement(
     for kind, effect in effects_of(whole, parts, truth)._asdict().items():
         drawn_effect = getattr(drawn_effects, kind)
         for reading, values in readings.items():
-            drawn = np.array(
-                [
-                    spearman(*pair)[judged]
-                    for pair in zip(drawn_readings[reading], drawn_effect, strict=True)
-                ]
-            ).reshape(len(weights), judged.sum())
-            rows = np.where(judged, spearman(values, effect), np.nan)
-            found[f"{reading}-{kind}"] = Agreement(rows, bounds_of_mean(rows[judged], drawn))
+            drawn = drawn_readings[reading], drawn_effect
+            found[f"{reading}-{kind}"] = rank_agreement((values, effect), drawn, judged)
     return found
 
 

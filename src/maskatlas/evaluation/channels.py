@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from maskatlas import distributed
 from maskatlas.cache import PackedImages
+from maskatlas.evaluation.draws import Weights, drawn_mean
 from maskatlas.inference import passes
 from maskatlas.model import AttributeNetwork
 
@@ -19,6 +20,7 @@ _CONSTANT = 1e-10
 """A variance that is a smaller share of the mean square is rounding."""
 
 Reading = Float[Tensor, "batch attribute channel"]
+Maps = Float[Tensor, "batch _ _ _"]
 FeaturePair = tuple[Float[Tensor, "_ first _ _"], Float[Tensor, "_ second _ _"]]
 
 
@@ -78,10 +80,9 @@ def channel_correlation(
     sums = torch.zeros((first + 1, second + 1), dtype=torch.float64)
     squares = [torch.zeros(channels, dtype=torch.float64) for channels in (first, second)]
     for features, others in pairs:
-        if others.shape[2:] != features.shape[2:]:
-            others = torch.nn.functional.interpolate(others, features.shape[2:], mode="bilinear")
         rows, columns = (
-            f.transpose(0, 1).flatten(1).to("cpu", torch.float64) for f in (features, others)
+            f.transpose(0, 1).flatten(1).to("cpu", torch.float64)
+            for f in (features, _resized(others, features))
         )
         one = torch.ones((1, rows.shape[1]), dtype=torch.float64)
         sums += torch.cat([rows, one]) @ torch.cat([columns, one]).T
@@ -89,14 +90,64 @@ def channel_correlation(
         squares[1] += columns.square().sum(1)
     products, *powers = (distributed.sum_(tensor).numpy() for tensor in (sums, *squares))
     count = max(products[-1, -1], 1.0)
-    means = products[:-1, -1] / count, products[-1, :-1] / count
+    means = products[:-1, -1:] / count, products[-1, :-1] / count
+    return _pearson(
+        products[:-1, :-1] / count, means, (powers[0][:, None] / count, powers[1] / count)
+    )
+
+
+def drawn_channel_correlation(
+    first: AttributeNetwork,
+    second: AttributeNetwork,
+    images: PackedImages,
+    sample: Int64[Tensor, " chosen"],
+    matched: Int[np.ndarray, "pair 2"],
+    weights: Weights,
+) -> Float[np.ndarray, "draw pair"]:
+    """Return :func:`channel_correlation` of some pairs in each draw; 40 bytes an image and pair.
+
+    Args:
+        first: In eval mode.
+        second: Another, of the same images.
+        images: The dataset, preprocessed.
+        sample: Which of the images are used.
+        matched: A channel of the first and one of the second.
+        weights: Of those images, as :func:`maskatlas.evaluation.draws.draw_weights` gives them.
+    """
+    held = torch.zeros((5, len(sample), len(matched)), dtype=torch.float64)
+    streams = (passes(network, images, indices=sample) for network in (first, second))
+    for (batch, output), (_, other) in zip(*streams, strict=True):
+        features, others = output.features, _resized(other.features, output.features)
+        x, y = (
+            f[:, ids].to("cpu", torch.float64)
+            for f, ids in zip((features, others), matched.T.tolist(), strict=True)
+        )
+        moments = [part.mean((2, 3)) for part in (x, y, x * x, y * y, x * y)]
+        held[:, torch.searchsorted(sample, batch.indices)] = torch.stack(moments)
+    moments = [drawn_mean(values, weights) for values in distributed.sum_(held).numpy()]
+    return _pearson(moments[4], (moments[0], moments[1]), (moments[2], moments[3]))
+
+
+def _resized(maps: Maps, other: Maps) -> Maps:
+    """Return maps with the sides of others, bilinearly."""
+    if maps.shape[2:] == other.shape[2:]:
+        return maps
+    return torch.nn.functional.interpolate(maps, other.shape[2:], mode="bilinear")
+
+
+def _pearson(
+    product: np.ndarray,
+    means: tuple[np.ndarray, np.ndarray],
+    squares: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Return Pearson's r of mean products, means and mean squares; NaN of what is constant."""
     deviations = []
-    for power, mean in zip(powers, means, strict=True):
-        variance = power / count - mean**2
-        flat = variance <= _CONSTANT * power / count
+    for square, mean in zip(squares, means, strict=True):
+        variance = square - mean**2
+        flat = variance <= _CONSTANT * square
         deviations.append(np.sqrt(np.where(flat, np.nan, variance)))
-    covariance = products[:-1, :-1] / count - np.outer(*means)
-    return np.asarray(np.clip(covariance / np.outer(*deviations), -1, 1))
+    covariance = product - means[0] * means[1]
+    return np.asarray(np.clip(covariance / (deviations[0] * deviations[1]), -1, 1))
 
 
 def feature_pairs(

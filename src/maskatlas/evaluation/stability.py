@@ -6,13 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from maskatlas.errors import ConfigError
-from maskatlas.evaluation.channels import channel_correlation, channel_readings, feature_pairs
+from maskatlas.evaluation.agreement import Agreement, rank_agreement
+from maskatlas.evaluation.channels import (
+    channel_correlation,
+    drawn_channel_correlation,
+    feature_pairs,
+    readings_by_image,
+)
+from maskatlas.evaluation.draws import Weights, bounds_of_mean, draw_weights, drawn_mean
 from maskatlas.evaluation.examination import Examination
+from maskatlas.evaluation.intervals import Bounds
 from maskatlas.evaluation.perturbations import image_seed
 from maskatlas.evaluation.positives import (
     MapMeasures,
@@ -20,12 +28,11 @@ from maskatlas.evaluation.positives import (
     Tally,
     maps_of,
     to_json,
+    units_of,
 )
 from maskatlas.evaluation.rank_correlation import rank_correlation
 from maskatlas.explanations import explain
-from maskatlas.importance import spearman
 from maskatlas.interventions import evenly_spread
-from maskatlas.metrics import mean_defined, or_none
 from maskatlas.model import AttributeNetwork
 
 IMAGES = 100
@@ -36,8 +43,6 @@ SAMPLES = 10
 """Noisy copies of each image."""
 RADIUS = 0.02
 """Largest change of a pixel's value, of 0 to 1: about 5 of 255."""
-
-Rows = Float[np.ndarray, " attribute"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,10 @@ class SeedAgreement:
     """Ids of matched channels: of the first network, of the second."""
     correlation: Float[np.ndarray, " pair"]
     """Of their features over the positions of the same images; NaN for a constant channel."""
-    readings: Mapping[str, Rows]
-    """Spearman's correlation over matched channels of each attribute's importance."""
+    overall: Bounds
+    """Mean correlation of matched channels, those of all draws matched as the images' own are."""
+    readings: Mapping[str, Agreement]
+    """Over matched channels, of each attribute's importance."""
     maps: MapMeasures
     """``agreement``: Spearman's correlation over positions of the two networks' maps, of
     positives."""
@@ -80,16 +87,9 @@ class SeedAgreement:
         """Return it as ``evaluation.json`` has it."""
         return {
             "channels": self.channels.tolist(),
-            "channel_correlation": or_none(mean_defined(self.correlation)),
+            "channel_correlation": self.overall.to_json(),
             "readings": {
-                name: {
-                    "mean": or_none(mean_defined(values)),
-                    "attributes": {
-                        attribute: or_none(value)
-                        for attribute, value in zip(self.attributes, values, strict=True)
-                    },
-                }
-                for name, values in self.readings.items()
+                name: found.to_json(self.attributes) for name, found in self.readings.items()
             },
             "maps": to_json(self.maps),
         }
@@ -179,18 +179,43 @@ def seed_agreement(
     pairs = feature_pairs(network, other, given.images, sample)
     table = channel_correlation(pairs, network.channels, other.channels)
     matched = match_channels(table)
-    a, b = matched.T
-    before, after = (channel_readings(part, given.images, sample) for part in (network, other))
+    correlation = table[*matched.T]
+    weights = draw_weights(units_of(given)[sample.numpy()], given.seed)
+    drawn = drawn_channel_correlation(network, other, given.images, sample, matched, weights)
     return SeedAgreement(
         attributes=network.attributes,
         channels=matched,
-        correlation=table[a, b],
-        readings={
-            name: np.where(given.judged(), spearman(before[name][:, a], after[name][:, b]), np.nan)
-            for name in before
-        },
+        correlation=correlation,
+        overall=bounds_of_mean(correlation, drawn),
+        readings=_reading_agreement(given, other, sample, matched, weights),
         maps=_map_agreement(given, replace(given, network=other), limit),
     )
+
+
+def _reading_agreement(
+    given: Examination,
+    other: AttributeNetwork,
+    sample: Int64[Tensor, " chosen"],
+    matched: Int[np.ndarray, "pair 2"],
+    weights: Weights,
+) -> dict[str, Agreement]:
+    """Compare what each attribute uses, by each reading, of the sample and in each draw."""
+    before, after = (
+        {name: values[:, :, ids] for name, values in by_image.items()}
+        for by_image, ids in zip(
+            (readings_by_image(part, given.images, sample) for part in (given.network, other)),
+            matched.T,
+            strict=True,
+        )
+    )
+    return {
+        name: rank_agreement(
+            (before[name].mean(0), after[name].mean(0)),
+            (drawn_mean(before[name], weights), drawn_mean(after[name], weights)),
+            given.judged(),
+        )
+        for name in before
+    }
 
 
 def match_channels(

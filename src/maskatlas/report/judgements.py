@@ -120,9 +120,9 @@ class Randomization:
 class SeedAgreement:
     """What the network has in common with one of another seed, once channels are matched."""
 
-    channels: float
+    channels: Bounds
     """Mean correlation of the features of matched channels."""
-    readings: Mapping[str, float]
+    readings: Mapping[str, Bounds]
     """Mean rank correlation over channels of an attribute's importance, by reading."""
     methods: Methods
 
@@ -308,10 +308,10 @@ def _seed_agreements(found: Table, place: str) -> dict[str, SeedAgreement]:
     for name in found:
         inside = f"{place}.{name}"
         other = table_of(found[name], inside)
-        spreads = _spreads(other, "readings", inside)
+        readings = table_of(other.get("readings"), f"{inside}.readings")
         agreements[name] = SeedAgreement(
-            channels=number_of(other, "channel_correlation", inside),
-            readings={reading: spread.mean for reading, spread in spreads.items()},
+            channels=_bounds(other, "channel_correlation", inside),
+            readings={reading: _bounds(readings, reading, inside) for reading in readings},
             methods=methods_of({"methods": other.get("maps")}, inside),
         )
     return agreements
