@@ -185,12 +185,12 @@ PRESETS: dict[str, Config] = {
         preset="celeba-64",
         model=ModelConfig(mask_rank=32, mask_context=True),
         loss=LossConfig(multilabel=0.1),
-        train=TrainConfig(epochs=20.0, pretraining=0.5, joining_rate=2.0),
+        train=TrainConfig(epochs=20.0, pretraining=0.25, joining_rate=2.0),
     ),
     "demo": Config(
         preset="demo",
         model=ModelConfig(channels=64, depth=2),
-        loss=LossConfig(multilabel=0.1),
+        loss=LossConfig(multilabel=0.1, mask_l1=3e-4),
         train=TrainConfig(
             epochs=20.0,
             batch_size=32,
