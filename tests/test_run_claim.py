@@ -35,7 +35,7 @@ def test_a_setting_that_is_younger_than_the_run_had_its_default(tmp_path: Path) 
     older = "".join(line for line in lines if not line.startswith("pretraining"))
     assert len(older.splitlines()) == len(lines) - 1
     path.write_text(older, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0, asked for is 0.5"):
+    with pytest.raises(ConfigError, match=r"train.pretraining: it has 0, asked for is 0.25"):
         check_claim(preset, tmp_path, resume=True)
     check_claim(
         replace(preset, train=replace(preset.train, pretraining=0.0)), tmp_path, resume=True
