@@ -114,13 +114,15 @@ class ReplicateSums:
             name: rows[:, columns].reshape(-1, *self._shapes[name])
             for name, columns in self._columns.items()
         }
-        _fill(summands, mask_mean, contribution, labels)
+        masks, first = summands["mask"], summands["first"]
+        masks[...] = mask_mean
+        products = masks @ masks.swapaxes(1, 2)
+        _fill(summands, products, contribution, labels)
         for group, row in zip(self._groups_of(units), rows, strict=True):
             self._sums["groups"][group] += row
-        masks, first = summands["mask"], summands["first"]
         either = first + first.swapaxes(1, 2) - 2 * summands["both"]
         self._sums["apart"] += either.sum(0)
-        for name, values in _pair_sums(masks, masks @ masks.swapaxes(1, 2)).items():
+        for name, values in _pair_sums(masks, products).items():
             self._sums[name] += (either * values).sum(0)
 
     def _room(self, images: int) -> Float[np.ndarray, "batch summand"]:
@@ -255,17 +257,18 @@ def _weights(
 
 def _fill(
     summands: Mapping[str, Float[np.ndarray, "batch ..."]],
-    mask_mean: Float[np.ndarray, "batch attribute channel"],
+    products: Float[np.ndarray, "batch attribute attribute"],
     contribution: Float[np.ndarray, "batch attribute channel"],
     labels: Float[np.ndarray, "batch attribute"],
 ) -> None:
-    """Write what each image adds to each sum."""
-    known, positive = ~np.isnan(labels), labels == 1
+    """Write what each image adds to each sum beside its masks, whose products over channels come.
+
+    In place: new memory for every batch would cost more than the sums.
+    """
+    masks, known, positive = summands["mask"], ~np.isnan(labels), labels == 1
     summands["images"][...] = 1
-    summands["mask"][...] = mask_mean
     np.abs(contribution, out=summands["magnitude"])
-    masks = summands["mask"]
-    summands["attribute_products"][...] = _triangle(masks @ masks.swapaxes(1, 2))
+    summands["attribute_products"][...] = _triangle(products)
     summands["channel_products"][...] = _triangle(masks.swapaxes(1, 2) @ masks)
     score = contribution.sum(2, dtype=np.float64)
     for name, row, column in (

@@ -259,6 +259,19 @@ def test_what_judges_does_not_choose_the_best_epoch(monkeypatch: pytest.MonkeyPa
         judged_on(config, "test")
 
 
+def test_what_judges_is_not_learned_from() -> None:
+    config = small_config(images=20)
+    both = replace(config, train=replace(config.train, splits=("train", "valid")))
+    kept, data = judged_on(both, "test")
+    assert (kept.train.splits, data.split) == (("train", "valid"), "test")
+    changed, data = judged_on(both, "val")
+    assert (changed.train.splits, changed.train.validation) == (("train",), "test")
+    learned = open_data(changed)
+    assert not set(data.names) & {*learned.training.names, *learned.validation.names}
+    with pytest.raises(ConfigError, match=r"train.splits: .* beside 'train'.* another --split"):
+        judged_on(config, "train")
+
+
 def test_without_a_test_split_a_tenth_of_the_training_images_chooses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -44,10 +44,12 @@ def test_means_without_intervals_of_earlier_versions_arrive() -> None:
     earlier = copy.deepcopy(WRITTEN)
     earlier["mask_exchange"]["mean"] = {"logit": -0.4, "accuracy": -0.02, "auroc": None}
     earlier["channel_faithfulness"]["removal"]["mask"]["auroc_area"] = 0.01
+    earlier["seed_agreement"]["runs/b"]["channel_correlation"] = 0.7
     found = read_judgements(earlier, "here")
     assert found is not None
+    matched = found.seed_agreement["runs/b"].channels
     area = found.channel_faithfulness.removal["mask"].auroc_area
-    for bounds, mean in ((found.mask_exchange.mean["logit"], -0.4), (area, 0.01)):
+    for bounds, mean in ((found.mask_exchange.mean["logit"], -0.4), (area, 0.01), (matched, 0.7)):
         assert bounds.mean == mean
         assert math.isnan(bounds.low)
     assert math.isnan(found.mask_exchange.mean["auroc"].mean)

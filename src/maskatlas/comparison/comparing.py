@@ -92,10 +92,11 @@ def judged_on(config: Config, split: str) -> tuple[Config, AttributeDataset]:
 
     Where the data lacks the split, its validation images judge. What judges must not choose each
     run's best epoch, nor train anything, as a support vector machine on the validation images
-    would: another split then does that, or a tenth of the training images if there is none.
+    would: another split then does that, or a tenth of the training images if there is none. Nor is
+    it learned from where ``train.splits`` has it.
 
     Raises:
-        ConfigError: There is no such split anywhere.
+        ConfigError: There is no such split anywhere, or none is left to learn from.
         DataError: The data cannot be read, or has training images only.
     """
     if split_of(split) is None:
@@ -118,6 +119,15 @@ def judged_on(config: Config, split: str) -> tuple[Config, AttributeDataset]:
     if judge == split_of(config.train.validation):
         other = "val" if judge == "test" else "test"
         config = replace(config, train=replace(config.train, validation=other))
+    learned = tuple(name for name in config.train.splits if split_of(name) != judge)
+    if not learned:
+        raise ConfigError(
+            f"train.splits: expected a split beside {judge!r}, which judges, found "
+            f"{', '.join(config.train.splits)}; compare on another --split, or train on others"
+        )
+    if learned != config.train.splits:
+        _LOG.warning("%r judges: learned from %s alone", judge, ", ".join(learned))
+        config = replace(config, train=replace(config.train, splits=learned))
     places = [place for place, name in enumerate(data.splits) if name == judge]
     return config, replace(data.subset(places), split=judge)
 

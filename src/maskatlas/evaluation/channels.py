@@ -124,8 +124,10 @@ def drawn_channel_correlation(
         )
         moments = [part.mean((2, 3)) for part in (x, y, x * x, y * y, x * y)]
         held[:, torch.searchsorted(sample, batch.indices)] = torch.stack(moments)
-    moments = [drawn_mean(values, weights) for values in distributed.sum_(held).numpy()]
-    return _pearson(moments[4], (moments[0], moments[1]), (moments[2], moments[3]))
+    x_mean, y_mean, x_square, y_square, product = (
+        drawn_mean(values, weights) for values in distributed.sum_(held).numpy()
+    )
+    return _pearson(product, (x_mean, y_mean), (x_square, y_square))
 
 
 def _resized(maps: Maps, other: Maps) -> Maps:
